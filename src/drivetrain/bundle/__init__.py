@@ -1,0 +1,1 @@
+"""The artefact: manifest, archive, fixtures."""

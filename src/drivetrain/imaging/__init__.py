@@ -1,0 +1,1 @@
+"""Pixels: decode a picture safely, turn it into what the network reads."""

@@ -1,0 +1,1 @@
+"""What a model learned: interpretation, report, model card."""

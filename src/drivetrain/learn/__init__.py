@@ -1,0 +1,1 @@
+"""Fit: backbones (torch), heads, export."""

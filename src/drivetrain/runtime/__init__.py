@@ -1,0 +1,1 @@
+"""Run networks with onnxruntime: features and their cache, predictor."""

@@ -1,0 +1,138 @@
+"""Settings: one table; order of say: default < drivetrain.toml < environment < flag."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from .errors import InvalidConfig
+
+__all__ = ["SETTINGS", "Setting", "Settings", "load_settings"]
+
+ENV_PREFIX = "DRIVETRAIN_"
+_OUTSIDE = {"DRIVETRAIN_DATA"}  # read by the tests alone, so not a setting of the program
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table."""
+
+    name: str
+    default: str | int
+    low: int | None  # smallest number allowed; None for text
+    unit: str
+    help: str
+
+
+SETTINGS = (
+    Setting("cache_dir", "~/.cache/drivetrain", None, "folder", "Features and exported trunks; safe to delete."),
+    Setting("threads", 0, 0, "threads", "Pictures worked on at once; 0 takes every core."),
+    Setting("image_max_bytes", 50_000_000, 1_000, "bytes", "A larger picture file is refused unread."),
+    Setting("image_max_pixels", 80_000_000, 1_000, "pixels", "A picture whose header says more is refused undecoded."),
+    Setting("host", "127.0.0.1", None, "address", "Where `serve` listens; 0.0.0.0 opens it to the network."),
+    Setting("port", 8000, 0, "port", "Port of `serve`; 0 takes a free one."),
+    Setting("request_max_pictures", 32, 1, "pictures", "Most pictures in one request to the server."),
+    Setting("queue_max_pictures", 64, 1, "pictures", "Pictures waiting in the server before it answers 429."),
+    Setting("request_timeout_s", 30, 1, "seconds", "A request that waits longer is answered 503."),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings in force; a field for each row of SETTINGS."""
+
+    cache_dir: Path
+    threads: int
+    image_max_bytes: int
+    image_max_pixels: int
+    host: str
+    port: int
+    request_max_pictures: int
+    queue_max_pictures: int
+    request_timeout_s: int
+
+    @property
+    def worker_threads(self) -> int:
+        """`threads`, with 0 read as the cores this process may use."""
+        if self.threads:
+            return self.threads
+        if hasattr(os, "sched_getaffinity"):  # honours taskset and containers; not on every system
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+
+
+def load_settings(
+    *,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    flags: Mapping[str, object] | None = None,
+) -> Settings:
+    """The settings from all sources; every problem is told in one InvalidConfig.
+
+    `flags` come from the command line; those that are None were not given.
+    """
+    known = {row.name: row for row in SETTINGS}
+    values: dict[str, object] = {row.name: row.default for row in SETTINGS}
+    problems: list[str] = []
+    for source, given in _sources(
+        os.environ if environ is None else environ, Path.cwd() if folder is None else folder, flags or {}, problems
+    ):
+        for name, raw in given.items():
+            row = known.get(name)
+            if row is None:
+                near = difflib.get_close_matches(name, known, n=1)
+                problems.append(f"{source} has no setting {name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+                continue
+            try:
+                values[name] = _parse(row, raw)
+            except ValueError as exc:
+                problems.append(f"{source} sets {name} to {raw!r}: {exc}")
+    if problems:
+        raise InvalidConfig(
+            "settings",
+            got="; ".join(problems),
+            want="names and values of `drivetrain serve --help` and docs/settings.md",
+        )
+    values["cache_dir"] = Path(str(values["cache_dir"])).expanduser()
+    return Settings(**cast(dict[str, Any], values))
+
+
+def _sources(
+    environ: Mapping[str, str], folder: Path, flags: Mapping[str, object], problems: list[str]
+) -> list[tuple[str, dict[str, object]]]:
+    sources: list[tuple[str, dict[str, object]]] = []
+    file = folder / "drivetrain.toml"
+    if file.is_file():
+        try:
+            sources.append((str(file), tomllib.loads(file.read_text("utf-8"))))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+            problems.append(f"{file} is not TOML: {exc}")
+    from_env: dict[str, object] = {
+        key.removeprefix(ENV_PREFIX).lower(): value
+        for key, value in environ.items()
+        if key.startswith(ENV_PREFIX) and key not in _OUTSIDE
+    }
+    sources.append(("the environment", from_env))
+    sources.append(("the command line", {name: value for name, value in flags.items() if value is not None}))
+    return sources
+
+
+def _parse(row: Setting, raw: object) -> str | int:
+    if row.low is None:
+        if not isinstance(raw, str | Path) or not str(raw):
+            raise ValueError(f"want a {row.unit}")
+        return str(raw)
+    if isinstance(raw, bool) or not isinstance(raw, str | int):
+        raise ValueError(f"want a whole number of {row.unit}")
+    try:
+        number = int(raw)
+    except ValueError:
+        raise ValueError(f"want a whole number of {row.unit}") from None
+    if number < row.low:
+        raise ValueError(f"want at least {row.low} {row.unit}")
+    return number

@@ -1,0 +1,1 @@
+"""Statistics: calibration, intervals, deferral, out-of-domain scores. No I/O."""
