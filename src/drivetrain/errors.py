@@ -71,7 +71,7 @@ class UnreadablePicture(InvalidInput):
 class BundleRefused(InvalidInput):
     """A model file that will not be loaded. `code` says which rule it broke:
 
-    bundle_zip, bundle_path, bundle_member, bundle_size, bundle_digest, bundle_schema,
+    bundle_zip, bundle_path, bundle_member, bundle_pickle, bundle_size, bundle_digest, bundle_schema,
     bundle_manifest, bundle_model, bundle_fixtures.
     """
 

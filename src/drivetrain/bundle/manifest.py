@@ -1,0 +1,148 @@
+"""The manifest: everything about a model that is not a tensor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from drivetrain.errors import BundleRefused
+
+__all__ = ["SCHEMA_VERSION", "FileEntry", "Manifest"]
+
+SCHEMA_VERSION = "1.0"  # the major number rises when an older reader would misread the file
+_TASKS = ("classification",)
+_MAX_CLASSES = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """One member of the archive."""
+
+    path: str
+    sha256: str
+    size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What `manifest.json` says. Sections that only people and later versions read are plain mappings."""
+
+    name: str
+    created_at: str  # UTC, ISO 8601; left out of the digest
+    task: str
+    classes: tuple[str, ...]
+    preprocess: Sequence[Mapping[str, Any]]
+    training: Mapping[str, Any]
+    decision: Mapping[str, Any]  # temperature, threshold, label sets, out-of-domain rule, the promise and its statement
+    evaluation: Mapping[str, Any]
+    lineage: Mapping[str, Any]
+    runtime: Mapping[str, Any]
+    tolerance: float  # largest difference of a probability that the fixtures may show at load
+    files: tuple[FileEntry, ...] = ()
+    schema_version: str = SCHEMA_VERSION
+    extra: Mapping[str, Any] = field(default_factory=dict)  # sections a newer minor version added
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, in a fixed order."""
+        return {
+            "schema_version": self.schema_version,
+            "name": self.name,
+            "created_at": self.created_at,
+            "task": self.task,
+            "classes": list(self.classes),
+            "preprocess": [dict(op) for op in self.preprocess],
+            "training": dict(self.training),
+            "decision": dict(self.decision),
+            "evaluation": dict(self.evaluation),
+            "lineage": dict(self.lineage),
+            "runtime": dict(self.runtime),
+            "tolerance": self.tolerance,
+            "files": [{"path": f.path, "sha256": f.sha256, "size": f.size} for f in self.files],
+            **self.extra,
+        }
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the content: the same data, seed and machine give the same digest, whenever it was made."""
+        content = {key: value for key, value in self.as_json().items() if key != "created_at"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @classmethod
+    def from_json(cls, raw: object) -> Manifest:
+        """Check every section's shape. Raises BundleRefused with code bundle_schema or bundle_manifest."""
+        if not isinstance(raw, dict):
+            raise _off("manifest.json", type(raw).__name__, "a JSON object")
+        _check_schema(raw.get("schema_version"))
+        values: dict[str, Any] = {}
+        for name, kind in _SECTIONS.items():
+            if not isinstance(raw.get(name), kind):
+                got = type(raw[name]).__name__ if name in raw else "nothing"
+                raise _off(f"manifest.{name}", got, f"a value of type {kind}")
+            values[name] = raw[name]
+        _check_values(values)
+        values["classes"] = tuple(values["classes"])
+        values["preprocess"] = tuple(values["preprocess"])
+        values["files"] = tuple(_read_entry(entry) for entry in values["files"])
+        extra = {key: value for key, value in raw.items() if key not in _SECTIONS}
+        return cls(**values, extra=extra)
+
+
+_SECTIONS: dict[str, type | tuple[type, ...]] = {
+    "schema_version": str,
+    "name": str,
+    "created_at": str,
+    "task": str,
+    "classes": list,
+    "preprocess": list,
+    "training": dict,
+    "decision": dict,
+    "evaluation": dict,
+    "lineage": dict,
+    "runtime": dict,
+    "tolerance": float,
+    "files": list,
+}
+
+
+def _off(where: str, got: object, want: str) -> BundleRefused:
+    return BundleRefused("bundle_manifest", where, got=got, want=want)
+
+
+def _check_schema(version: object) -> None:
+    major = SCHEMA_VERSION.partition(".")[0]
+    if not isinstance(version, str) or version.partition(".")[0] != major:
+        raise BundleRefused(
+            "bundle_schema",
+            "manifest.schema_version",
+            got=version,
+            want=f"{major}.x",
+            hint="Another generation of drivetrain made this file; install that one, or export anew.",
+        )
+
+
+def _check_values(values: Mapping[str, Any]) -> None:
+    if values["task"] not in _TASKS:
+        raise _off("manifest.task", values["task"], "one of " + ", ".join(_TASKS))
+    classes = values["classes"]
+    if not all(isinstance(name, str) and name for name in classes) or len(set(classes)) != len(classes):
+        raise _off("manifest.classes", classes, "different names")
+    if not 2 <= len(classes) <= _MAX_CLASSES:
+        raise _off("manifest.classes", f"{len(classes)} classes", f"2 to {_MAX_CLASSES}")
+    if not all(isinstance(op, dict) for op in values["preprocess"]):
+        raise _off("manifest.preprocess", values["preprocess"], "a list of ops")
+    if not 0 < values["tolerance"] <= 0.01:  # a stranger's bundle must not wave its own fixtures through
+        raise _off("manifest.tolerance", values["tolerance"], "above 0 and at most 0.01")
+
+
+def _read_entry(entry: object) -> FileEntry:
+    if (
+        isinstance(entry, dict)
+        and isinstance(entry.get("path"), str)
+        and isinstance(entry.get("sha256"), str)
+        and isinstance(entry.get("size"), int)
+    ):
+        return FileEntry(path=entry["path"], sha256=entry["sha256"], size=entry["size"])
+    raise _off("manifest.files", entry, "path, sha256 and size")

@@ -1,0 +1,260 @@
+"""The one interpreter of the declared preprocessing: training, `predict` and the server all call this.
+
+A preprocessing is a list of ops, kept in the bundle and hashed:
+
+    [{"op": "decode", "mode": "RGB", "jpeg_min_side": 224},
+     {"op": "exif_transpose"},
+     {"op": "resize", "mode": "shortest", "size": 224, "filter": "bilinear", "antialias": true},
+     {"op": "center_crop", "size": 224},
+     {"op": "scale", "by": 0.00392156862745098},
+     {"op": "normalize", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+     {"op": "layout", "to": "NCHW"}]
+
+Ops run in the order given. Those before `scale` turn a picture into a picture; `scale` gives numbers; `layout` ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from drivetrain.arrays import FloatArray, PixelArray
+from drivetrain.errors import InvalidInput
+
+from .decode import DecodeLimits, apply_exif_turn, decode_picture, to_rgb
+
+__all__ = ["Op", "Preprocess", "ResizeMethod", "declare_preprocess"]
+
+Op = Mapping[str, Any]
+ResizeMethod = Literal["crop", "pad", "squish"]
+_Step = Callable[[Image.Image], Image.Image]
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+# op -> its fields; every field must be given, and no other may be: nothing is guessed, nothing is ignored
+_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "decode": {"mode": str, "jpeg_min_side": (int, type(None))},
+    "exif_transpose": {},
+    "resize": {"mode": str, "size": int, "filter": str, "antialias": bool},
+    "center_crop": {"size": int},
+    "pad": {"size": int, "fill": int},
+    "scale": {"by": float},
+    "normalize": {"mean": list, "std": list},
+    "layout": {"to": str},
+}
+_MAX_SIZE = 4096  # a side; a larger one in a stranger's bundle is an attack on memory
+
+
+def declare_preprocess(
+    size: int, *, method: ResizeMethod = "crop", mean: Sequence[float], std: Sequence[float]
+) -> list[dict[str, Any]]:
+    """The ops for a square input of `size` pixels; mean and std are per channel, of values in [0, 1]."""
+    resize = {"op": "resize", "size": size, "filter": "bilinear", "antialias": True}
+    fit: dict[ResizeMethod, list[dict[str, Any]]] = {
+        "crop": [{**resize, "mode": "shortest"}, {"op": "center_crop", "size": size}],
+        "pad": [{**resize, "mode": "longest"}, {"op": "pad", "size": size, "fill": 0}],
+        "squish": [{**resize, "mode": "squish"}],
+    }
+    return [
+        {"op": "decode", "mode": "RGB", "jpeg_min_side": size},
+        {"op": "exif_transpose"},
+        *fit[method],
+        {"op": "scale", "by": 1 / 255},
+        {"op": "normalize", "mean": list(mean), "std": list(std)},
+        {"op": "layout", "to": "NCHW"},
+    ]
+
+
+class Preprocess:
+    """A list of ops, checked once and ready to run on many pictures from many threads."""
+
+    def __init__(self, ops: Sequence[Op]) -> None:
+        self.ops: tuple[dict[str, Any], ...] = tuple(dict(op) for op in ops)
+        _check_ops(self.ops)
+        canonical = json.dumps(self.ops, sort_keys=True, separators=(",", ":"))
+        self.digest = hashlib.sha256(canonical.encode()).hexdigest()
+        self._min_side: int | None = self.ops[0]["jpeg_min_side"]
+        names = [op["op"] for op in self.ops]
+        self._steps = [_compile(op) for op in self.ops[1 : names.index("scale")]]
+        sized = [op["size"] for op in self.ops if "size" in op]
+        self.size: int = sized[-1]  # side of the square that comes out
+        self._gain, self._shift = _fuse_arithmetic(self.ops[names.index("scale") :])
+
+    def from_bytes(self, data: bytes, *, name: str, limits: DecodeLimits) -> FloatArray:
+        """An encoded picture as float32 (3, size, size). Raises UnreadablePicture."""
+        return self._finish(decode_picture(data, name=name, limits=limits, min_side=self._min_side))
+
+    def from_image(self, image: Image.Image) -> FloatArray:
+        """A picture already opened as float32 (3, size, size); decoded at full size, never changed in place."""
+        return self._finish(to_rgb(image))
+
+    def from_array(self, pixels: PixelArray) -> FloatArray:
+        """uint8 (h, w, 3) RGB, (h, w, 1) or (h, w) grey, as float32 (3, size, size). Raises InvalidInput."""
+        if (
+            pixels.dtype != np.uint8
+            or pixels.ndim not in (2, 3)
+            or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3))
+        ):
+            raise InvalidInput(
+                "picture array",
+                got=f"{pixels.dtype} of shape {pixels.shape}",
+                want="uint8 of shape (height, width, 3) in RGB order, or (height, width) grey",
+                hint="For floats in [0, 1]: (x * 255).round().astype('uint8').",
+            )
+        if 0 in pixels.shape:
+            raise InvalidInput("picture array", got=f"shape {pixels.shape}", want="at least one pixel")
+        grey = pixels.ndim == 3 and pixels.shape[2] == 1
+        return self.from_image(Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if grey else pixels)))
+
+    def _finish(self, image: Image.Image) -> FloatArray:
+        for step in self._steps:
+            image = step(image)
+        pixels = np.asarray(image).transpose(2, 0, 1)  # (h, w, 3) uint8 -> (3, h, w) view
+        out = np.empty(pixels.shape, dtype=np.float32)
+        np.multiply(pixels, self._gain, out=out, dtype=np.float32)
+        out += self._shift
+        return out
+
+
+def _compile(op: Op) -> _Step:
+    match op["op"]:
+        case "exif_transpose":
+            return apply_exif_turn
+        case "resize":
+            return _resizer(op["mode"], op["size"], _FILTERS[op["filter"]], antialias=op["antialias"])
+        case "center_crop":
+            return _cropper(op["size"])
+        case "pad":
+            return _padder(op["size"], op["fill"])
+    raise AssertionError(op)  # _check_ops let through what cannot run
+
+
+def _resizer(mode: str, size: int, filter_: Image.Resampling, *, antialias: bool) -> _Step:
+    def resize(image: Image.Image) -> Image.Image:
+        width, height = image.size
+        if mode == "squish":
+            target = (size, size)
+        else:
+            side = min(width, height) if mode == "shortest" else max(width, height)
+            target = (max(1, round(width * size / side)), max(1, round(height * size / side)))
+            if mode == "shortest":  # a very long strip: only its middle can survive the crop, so cut it first
+                image, target = _trim_strip(image, target, size)
+        if target == image.size:
+            return image
+        if antialias:
+            return image.resize(target, filter_)
+        # Pillow's resize always antialiases; its affine transform samples points, which is what "no antialias" means
+        sx, sy = image.width / target[0], image.height / target[1]
+        point = (
+            filter_ if filter_ in (Image.Resampling.NEAREST, Image.Resampling.BICUBIC) else Image.Resampling.BILINEAR
+        )
+        return image.transform(target, Image.Transform.AFFINE, (sx, 0, 0, 0, sy, 0), point)
+
+    return resize
+
+
+def _trim_strip(image: Image.Image, target: tuple[int, int], size: int) -> tuple[Image.Image, tuple[int, int]]:
+    """A 1 x 60,000 picture would become 224 x 13 million pixels: keep the middle 8:1 of anything longer than that."""
+    width, height = image.size
+    if max(target) <= 8 * size:
+        return image, target
+    if width > height:
+        keep = max(1, 8 * height)
+        left = (width - keep) // 2
+        return image.crop((left, 0, left + keep, height)), (8 * size, size)
+    keep = max(1, 8 * width)
+    top = (height - keep) // 2
+    return image.crop((0, top, width, top + keep)), (size, 8 * size)
+
+
+def _cropper(size: int) -> _Step:
+    def crop(image: Image.Image) -> Image.Image:
+        left, top = (image.width - size) // 2, (image.height - size) // 2
+        return image.crop((left, top, left + size, top + size))  # beyond the edge comes out black
+
+    return crop
+
+
+def _padder(size: int, fill: int) -> _Step:
+    def pad(image: Image.Image) -> Image.Image:
+        canvas = Image.new("RGB", (size, size), (fill, fill, fill))
+        canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+        return canvas
+
+    return pad
+
+
+def _fuse_arithmetic(ops: Sequence[Op]) -> tuple[FloatArray, FloatArray]:
+    """scale and normalize as one multiply and one add per channel: gain and shift, each float32 (3, 1, 1)."""
+    gain, shift = np.ones(3), np.zeros(3)
+    for op in ops:
+        if op["op"] == "scale":
+            gain, shift = gain * op["by"], shift * op["by"]
+        elif op["op"] == "normalize":
+            std = np.asarray(op["std"], dtype=np.float64)
+            gain, shift = gain / std, (shift - np.asarray(op["mean"], dtype=np.float64)) / std
+    return gain.astype(np.float32).reshape(3, 1, 1), shift.astype(np.float32).reshape(3, 1, 1)
+
+
+def _check_ops(ops: Sequence[Op]) -> None:
+    """Raise InvalidInput on the first op that is unknown, misplaced, or has a field missing, left over or off."""
+    for at, op in enumerate(ops):
+        where = f"preprocess[{at}]"
+        name = op.get("op")
+        if name not in _FIELDS:
+            raise InvalidInput(f"{where}.op", got=name, want="one of " + ", ".join(_FIELDS))
+        wanted = _FIELDS[name]
+        if op.keys() - {"op"} != wanted.keys():
+            raise InvalidInput(where, got=sorted(op.keys() - {"op"}), want=f"exactly the fields {sorted(wanted)}")
+        for field, kind in wanted.items():
+            value = op[field]
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                raise InvalidInput(f"{where}.{field}", got=value, want=f"a value of type {kind}")
+            _check_value(f"{where}.{field}", name, field, value)
+    _check_order([op["op"] for op in ops])
+
+
+def _check_value(where: str, op: str, field: str, value: Any) -> None:
+    allowed: dict[tuple[str, str], tuple[str, ...]] = {
+        ("decode", "mode"): ("RGB",),
+        ("resize", "mode"): ("shortest", "longest", "squish"),
+        ("resize", "filter"): tuple(_FILTERS),
+        ("layout", "to"): ("NCHW",),
+    }
+    if (op, field) in allowed and value not in allowed[op, field]:
+        raise InvalidInput(where, got=value, want="one of " + ", ".join(allowed[op, field]))
+    if field in ("size", "jpeg_min_side") and value is not None and not 1 <= value <= _MAX_SIZE:
+        raise InvalidInput(where, got=value, want=f"1 to {_MAX_SIZE} pixels")
+    if field == "fill" and not 0 <= value <= 255:
+        raise InvalidInput(where, got=value, want="0 to 255")
+    if field in ("mean", "std"):
+        numbers = [v for v in value if isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v)]
+        if len(value) != 3 or len(numbers) != 3 or (field == "std" and min(numbers) <= 0):
+            raise InvalidInput(where, got=value, want="three finite numbers" + (" above 0" if field == "std" else ""))
+    if field == "by" and not (np.isfinite(value) and value > 0):
+        raise InvalidInput(where, got=value, want="a finite number above 0")
+
+
+def _check_order(names: Sequence[str]) -> None:
+    if not names or names[0] != "decode" or names.count("decode") != 1:
+        raise InvalidInput("preprocess", got=list(names), want="one decode, first")
+    if names[-1] != "layout" or names.count("layout") != 1 or names.count("scale") != 1:
+        raise InvalidInput("preprocess", got=list(names), want="one scale, and one layout at the end")
+    cut = names.index("scale")
+    pictures, numbers = names[1:cut], names[cut + 1 : -1]
+    late = [n for n in numbers if n != "normalize"] + [n for n in pictures if n == "normalize"]
+    if late:
+        raise InvalidInput("preprocess", got=list(names), want=f"{late[0]} on the other side of scale")
+    squared = any(n in ("center_crop", "pad") for n in pictures) or "resize" in pictures
+    if not squared:
+        raise InvalidInput("preprocess", got=list(names), want="a resize, center_crop or pad that fixes the size")

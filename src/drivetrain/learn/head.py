@@ -1,0 +1,168 @@
+"""The head: multinomial logistic regression on cached features, its penalty chosen by cross-validation.
+
+numpy and scipy only: `train --method head` on an exported trunk must not pay for torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+
+import numpy as np
+from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
+
+from drivetrain.arrays import FloatArray, IntArray
+from drivetrain.errors import InvalidInput
+from drivetrain.progress import Progress
+from drivetrain.trust.calibration import log_softmax
+
+__all__ = ["PENALTIES", "Head", "deal_folds", "fit_head"]
+
+# strongest first: each fit starts where the last one ended, and the walk stops once the loss has turned upward
+PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
+_WORSE_IN_A_ROW = 2
+_TOLERANCE_CV, _TOLERANCE_FINAL = 1e-3, 1e-4  # largest gradient entry; CV log-loss is then right to three digits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """logits = features @ weight.T + bias; what was learned about the features' scale is folded in."""
+
+    weight: FloatArray  # (k, d) float32
+    bias: FloatArray  # (k,) float32
+    penalty: float
+    cv_log_loss: float
+    cv_accuracy: float
+    cv_folds: int
+    cv_path: tuple[tuple[float, float], ...]  # (penalty, log-loss) of every strength tried
+
+    def logits(self, features: FloatArray) -> FloatArray:
+        """(n, d) -> (n, k)."""
+        out: FloatArray = features @ self.weight.T + self.bias
+        return out
+
+
+def fit_head(
+    features: FloatArray,
+    labels: IntArray,
+    *,
+    class_count: int,
+    threads: int,
+    progress: Progress,
+    penalties: Sequence[float] = PENALTIES,
+) -> Head:
+    """Fit on features (n, d) float32 and labels (n,) in [0, k), the folds side by side on `threads` threads.
+
+    Items must come in an order that says nothing about them (shuffled by seed): folds are dealt from it, class by
+    class. Minimised is mean log-loss + penalty / 2 * |W|^2, on features centred and scaled to a mean square of 1.
+    """
+    if len(labels) != len(features) or len(np.unique(labels)) < 2:
+        got = f"{len(features)} features, {len(labels)} labels of {len(np.unique(labels))} classes"
+        raise InvalidInput("training set", got=got, want="a label each, of two classes or more")
+    centre = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+    scaled = features - centre
+    spread = float(np.sqrt(np.mean(np.square(scaled), dtype=np.float64))) or 1.0
+    scaled /= np.float32(spread)
+    folds = deal_folds(labels, count=5 if len(labels) < 2000 else 3)
+    # One BLAS thread a fit: the folds fill the cores, and sums come out the same however many there are.
+    with threadpool_limits(1, user_api="blas"):
+        tried = _cross_validate(scaled, labels, class_count, folds, penalties, threads, progress)
+        best = min(tried, key=lambda trial: trial.log_loss)
+        weight = _fit(scaled, labels, best.weight, penalty=best.penalty, tolerance=_TOLERANCE_FINAL)
+    slope = (weight[:-1] / spread).T  # (k, d)
+    return Head(
+        weight=slope.astype(np.float32),
+        bias=(weight[-1] - slope @ centre).astype(np.float32),
+        penalty=best.penalty,
+        cv_log_loss=best.log_loss,
+        cv_accuracy=best.accuracy,
+        cv_folds=int(folds.max()) + 1,
+        cv_path=tuple((trial.penalty, trial.log_loss) for trial in tried),
+    )
+
+
+def deal_folds(labels: IntArray, *, count: int) -> IntArray:
+    """A fold in [0, count) for each item, dealt like cards within each class, so that folds are alike."""
+    folds = np.empty(len(labels), dtype=np.int64)
+    dealt = 0
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        folds[members] = (np.arange(len(members)) + dealt) % count
+        dealt += len(members)  # small classes must not all put their spare picture into fold 0
+    return folds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    penalty: float
+    log_loss: float  # held out
+    accuracy: float  # held out
+    weight: FloatArray  # fitted to all items, to _TOLERANCE_CV
+
+
+def _cross_validate(  # noqa: PLR0917 - called once, above
+    features: FloatArray,
+    labels: IntArray,
+    class_count: int,
+    folds: IntArray,
+    penalties: Sequence[float],
+    threads: int,
+    progress: Progress,
+) -> list[_Trial]:
+    """A trial for each penalty, from the strongest, until the held-out loss has clearly turned."""
+    held_out = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
+    sides = [np.flatnonzero(folds != fold) for fold in np.unique(folds)] + [np.arange(len(labels))]
+    parts = [(features[side], labels[side]) for side in sides]
+    weights = [np.zeros((features.shape[1] + 1, class_count)) for _ in parts]
+    trials: list[_Trial] = []
+    worse = 0
+    with progress.task("Choosing the head", total=len(penalties)) as advance, ThreadPoolExecutor(threads) as pool:
+        for penalty in penalties:
+            weights = list(pool.map(_refit, parts, weights, repeat(penalty)))
+            loss, right = 0.0, 0
+            for held, weight in zip(held_out, weights[:-1], strict=True):
+                log_probs = log_softmax(features[held] @ weight[:-1].astype(np.float32) + weight[-1])
+                loss -= float(log_probs[np.arange(len(held)), labels[held]].sum())
+                right += int((log_probs.argmax(axis=1) == labels[held]).sum())
+            n = len(labels)
+            worse = worse + 1 if trials and loss / n > min(trial.log_loss for trial in trials) else 0
+            trials.append(_Trial(penalty=penalty, log_loss=loss / n, accuracy=right / n, weight=weights[-1]))
+            advance(1)
+            if worse == _WORSE_IN_A_ROW:
+                break
+        advance(len(penalties) - len(trials))
+    return trials
+
+
+def _refit(part: tuple[FloatArray, IntArray], start: FloatArray, penalty: float) -> FloatArray:
+    return _fit(*part, start, penalty=penalty, tolerance=_TOLERANCE_CV)
+
+
+def _fit(x: FloatArray, y: IntArray, start: FloatArray, *, penalty: float, tolerance: float) -> FloatArray:
+    """The weights (d + 1, k), bias last and not penalised, at the minimum of the convex objective; L-BFGS."""
+    n, d = x.shape
+    k = start.shape[1]
+    rows = np.arange(n)
+
+    def objective(flat: FloatArray) -> tuple[float, FloatArray]:
+        weight = flat.reshape(d + 1, k)
+        logits = x @ weight[:-1].astype(np.float32) + weight[-1].astype(np.float32)  # (n, k)
+        logits -= logits.max(axis=1, keepdims=True)
+        true = logits[rows, y]
+        probs = np.exp(logits, out=logits)
+        total = probs.sum(axis=1, keepdims=True)
+        loss = float((np.log(total[:, 0]) - true).mean(dtype=np.float64))
+        probs /= total
+        probs[rows, y] -= 1.0
+        gradient = np.empty_like(weight)
+        gradient[:-1] = (x.T @ probs) / n + penalty * weight[:-1]
+        gradient[-1] = probs.mean(axis=0)
+        return loss + 0.5 * penalty * float(np.square(weight[:-1]).sum()), gradient.ravel()
+
+    options = {"maxiter": 500, "gtol": tolerance, "ftol": 1e-9, "maxcor": 10}
+    result = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options=options)
+    out: FloatArray = result.x.reshape(d + 1, k)
+    return out

@@ -1,0 +1,183 @@
+"""Pictures in, frozen trunk features out: each picture decoded and run at most once in its life."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from drivetrain.arrays import FloatArray
+from drivetrain.errors import UnreadablePicture
+from drivetrain.imaging.decode import DecodeLimits
+from drivetrain.imaging.preprocess import Preprocess
+from drivetrain.progress import Progress
+from drivetrain.runtime.feature_cache import FeatureCache, FileStamp, stamp_file
+from drivetrain.runtime.parallel import map_in_order
+from drivetrain.runtime.session import Session
+
+__all__ = ["FeatureTable", "FrozenTrunk", "extract_features", "read_picture_file"]
+
+_COMMIT_EVERY = 128  # pictures: about half a second of work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenTrunk:
+    """A network that is never trained, with the preprocessing it reads."""
+
+    model: Path  # ONNX with an output `frozen` (n, feature_count)
+    weights_digest: str
+    feature_count: int
+    preprocess: Preprocess
+
+    @property
+    def recipe(self) -> bytes:
+        """Names what a feature depends on besides the picture's bytes."""
+        return hashlib.sha256(f"{self.preprocess.digest}:{self.weights_digest}".encode()).digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureTable:
+    """Features of the readable pictures, in the order asked for."""
+
+    features: FloatArray  # (n, feature_count) float32
+    rows: tuple[int, ...]  # which of the files asked for each row is
+    digests: tuple[bytes, ...]  # sha256 of each row's file
+    unreadable: tuple[tuple[int, str], ...]  # (which file, why)
+    n_computed: int  # pictures that were decoded and run; the others came from the cache
+
+
+@dataclass(slots=True)
+class _Found:
+    sha256: bytes | None = None
+    vector: FloatArray | None = None
+    is_new: bool = False
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Pending:
+    vectors: list[tuple[bytes, FloatArray]] = field(default_factory=list)
+    files: list[tuple[FileStamp, bytes]] = field(default_factory=list)
+
+    def take(self, state: _Found, stamp: FileStamp | None) -> None:
+        if state.sha256 is None or stamp is None:
+            return
+        self.files.append((stamp, state.sha256))
+        if state.vector is not None:
+            self.vectors.append((state.sha256, state.vector))
+
+
+def read_picture_file(path: Path, *, name: str, limits: DecodeLimits) -> bytes:
+    """The bytes of a picture file; a file too large is refused unread. Raises UnreadablePicture."""
+    try:
+        size = path.stat().st_size
+        if size > limits.max_bytes:
+            raise UnreadablePicture(
+                name,
+                reason=f"{size:,} bytes, and at most {limits.max_bytes:,} are read",
+                hint="Save it smaller, or raise image_max_bytes.",
+            )
+        return path.read_bytes()
+    except OSError as exc:
+        raise UnreadablePicture(name, reason=f"cannot be opened: {exc.strerror or exc}") from None
+
+
+def extract_features(
+    files: Sequence[Path],
+    *,
+    trunk: FrozenTrunk,
+    cache: FeatureCache,
+    threads: int,
+    limits: DecodeLimits,
+    progress: Progress,
+) -> FeatureTable:
+    """Features of `files`. What the cache holds is neither read, decoded nor run; what it lacks is added to it.
+
+    A file that cannot be read is named in `unreadable`. Ctrl-C keeps what was done: the next run goes on from there.
+    """
+    found, stamps = _look_up(files, trunk.recipe, cache)
+    todo = [i for i, state in enumerate(found) if state.vector is None and not state.reason]
+    if todo:
+        _compute(
+            files, todo, found, stamps, trunk=trunk, cache=cache, threads=threads, limits=limits, progress=progress
+        )
+    rows = [i for i, state in enumerate(found) if state.vector is not None]
+    features: FloatArray = np.empty((len(rows), trunk.feature_count), dtype=np.float32)
+    for row, index in enumerate(rows):
+        features[row] = found[index].vector
+    return FeatureTable(
+        features=features,
+        rows=tuple(rows),
+        digests=tuple(found[i].sha256 or b"" for i in rows),
+        unreadable=tuple((i, state.reason) for i, state in enumerate(found) if state.reason),
+        n_computed=sum(state.is_new for state in found),
+    )
+
+
+def _look_up(files: Sequence[Path], recipe: bytes, cache: FeatureCache) -> tuple[list[_Found], list[FileStamp | None]]:
+    """What is known of each file without opening it."""
+    found = [_Found() for _ in files]
+    stamps: list[FileStamp | None] = []
+    for file, state in zip(files, found, strict=True):
+        try:
+            stamps.append(stamp_file(file))
+        except OSError as exc:
+            stamps.append(None)
+            state.reason = f"cannot be opened: {exc.strerror or exc}"
+    digests = cache.digests([stamp for stamp in stamps if stamp is not None])
+    vectors = cache.features(recipe, digests.values())
+    for stamp, state in zip(stamps, found, strict=True):
+        if stamp is not None and stamp.path in digests:
+            state.sha256 = digests[stamp.path]
+            state.vector = vectors.get(state.sha256)
+    return found, stamps
+
+
+def _compute(
+    files: Sequence[Path],
+    todo: Sequence[int],
+    found: list[_Found],
+    stamps: Sequence[FileStamp | None],
+    *,
+    trunk: FrozenTrunk,
+    cache: FeatureCache,
+    threads: int,
+    limits: DecodeLimits,
+    progress: Progress,
+) -> None:
+    session = Session(trunk.model)
+    known = cache.known(trunk.recipe)  # a picture that was moved, copied or touched is read and hashed, not run again
+
+    def work(index: int) -> _Found:
+        name = str(files[index])
+        try:
+            data = read_picture_file(files[index], name=name, limits=limits)
+            sha256 = hashlib.sha256(data).digest()
+            if sha256 in known:
+                return _Found(sha256=sha256)
+            pixels = trunk.preprocess.from_bytes(data, name=name, limits=limits)
+        except UnreadablePicture as exc:
+            return _Found(reason=exc.reason)
+        return _Found(sha256=sha256, vector=session.run(["frozen"], pixels[np.newaxis])[0][0], is_new=True)
+
+    results = map_in_order(work, todo, threads=threads)
+    pending = _Pending()
+    with progress.task("Reading pictures", total=len(todo)) as advance:
+        try:
+            for index, state in zip(todo, results, strict=True):
+                found[index] = state
+                pending.take(state, stamps[index])
+                if len(pending.files) >= _COMMIT_EVERY:
+                    cache.add(trunk.recipe, pending.vectors, pending.files)
+                    pending = _Pending()
+                advance(1)
+        finally:
+            results.close()
+            cache.add(trunk.recipe, pending.vectors, pending.files)
+    vectors = cache.features(trunk.recipe, [state.sha256 for state in found if state.vector is None and state.sha256])
+    for state in found:
+        if state.vector is None and state.sha256 is not None:
+            state.vector = vectors[state.sha256]

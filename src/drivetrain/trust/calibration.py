@@ -1,0 +1,56 @@
+"""Probabilities that mean what they say: softmax and temperature scaling. numpy only: serving needs this."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drivetrain.arrays import FloatArray, IntArray
+from drivetrain.errors import InvalidInput
+
+__all__ = ["fit_temperature", "log_softmax", "softmax"]
+
+_LOG_T_BOUNDS = (-3.0, 3.0)  # T from 0.05 to 20; beyond it the labels carry no more information
+
+
+def log_softmax(logits: FloatArray, *, temperature: float = 1.0) -> FloatArray:
+    """log of softmax(logits / T) along the last axis, in float64, stable for any finite logits."""
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    scaled = scaled - scaled.max(axis=-1, keepdims=True)
+    out: FloatArray = scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
+    return out
+
+
+def softmax(logits: FloatArray, *, temperature: float = 1.0) -> FloatArray:
+    """softmax(logits / T) along the last axis, in float64; rows sum to 1."""
+    out: FloatArray = np.exp(log_softmax(logits, temperature=temperature))
+    return out
+
+
+def fit_temperature(logits: FloatArray, labels: IntArray) -> float:
+    """The T > 0 that minimises the log-loss of softmax(logits / T), within [0.05, 20].
+
+    logits is (n, k), labels (n,) in [0, k), neither trained nor selected on. The loss is convex in 1/T, so a bracketing
+    search finds the one minimum. Raises InvalidInput if n is 0. Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
+    """
+    if len(labels) == 0 or len(labels) != len(logits):
+        got = f"{len(logits)} logits, {len(labels)} labels"
+        raise InvalidInput("calibration set", got=got, want="one or more, as many of each")
+    rows = np.arange(len(labels))
+
+    def loss(log_t: float) -> float:
+        return float(-log_softmax(logits, temperature=float(np.exp(log_t)))[rows, labels].mean())
+
+    low, high = _LOG_T_BOUNDS
+    ratio = (5**0.5 - 1) / 2  # golden section: unimodal, no derivative, 40 steps give 1e-8
+    a, b = high - ratio * (high - low), low + ratio * (high - low)
+    loss_a, loss_b = loss(a), loss(b)
+    for _ in range(40):
+        if loss_a <= loss_b:
+            high, b, loss_b = b, a, loss_a
+            a = high - ratio * (high - low)
+            loss_a = loss(a)
+        else:
+            low, a, loss_a = a, b, loss_b
+            b = low + ratio * (high - low)
+            loss_b = loss(b)
+    return float(np.exp((low + high) / 2))

@@ -1,0 +1,43 @@
+"""Conformal p-values and label sets: statements that hold whatever the model is. numpy only: serving needs this."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drivetrain.arrays import FloatArray, IntArray
+from drivetrain.errors import InvalidInput
+
+__all__ = ["label_set", "label_set_threshold", "p_value"]
+
+
+def p_value(reference: FloatArray, score: float) -> float:
+    """Chance that a picture like those of `reference` scores at least `score`, in [1/(n+1), 1].
+
+    reference is (n,) scores of known pictures, sorted ascending, higher is stranger. Ties count whole, so that the same
+    picture always gets the same answer. Source: Bates et al. 2023, Annals of Statistics 51(1), equation 1.
+    """
+    at_least = len(reference) - int(np.searchsorted(reference, score, side="left"))
+    return (at_least + 1) / (len(reference) + 1)
+
+
+def label_set_threshold(probs: FloatArray, labels: IntArray, *, coverage: float = 0.95) -> float:
+    """The least probability a label needs to enter the set, so that sets hold the truth `coverage` of the time.
+
+    probs is (n, k), labels (n,), neither trained nor selected on. Where n is too small to promise `coverage`
+    (n < coverage / (1 - coverage)), the threshold is 0 and every label is in the set.
+    Source: Sadinle, Lei, Wasserman 2019 (least ambiguous sets).
+    """
+    if not 0 < coverage < 1:
+        raise InvalidInput("coverage", got=coverage, want="a share between 0 and 1")
+    n = len(labels)
+    rank = int(np.ceil((n + 1) * coverage))  # of the scores 1 - p(truth), ascending
+    if rank > n:
+        return 0.0
+    scores = np.sort(1.0 - probs[np.arange(n), labels])
+    return float(1.0 - scores[rank - 1])
+
+
+def label_set(probs: FloatArray, threshold: float) -> list[int]:
+    """Indices of the labels with at least `threshold`, most likely first; never empty. probs is (k,)."""
+    order = np.argsort(-probs, kind="stable")
+    return [int(i) for i in order if probs[i] >= threshold] or [int(order[0])]

@@ -1,0 +1,97 @@
+"""What a model may decide alone: the confidence above which a stated share of its decisions is right."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binom
+
+from drivetrain.arrays import BoolArray, FloatArray
+from drivetrain.errors import InvalidInput
+
+__all__ = ["Promise", "certify_threshold", "labels_needed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """Decisions with confidence strictly above `threshold` are wrong at most `max_error` of the time.
+
+    The sentence holds with `confidence` over the draw of the calibration pictures, or not at all (`is_certified` False:
+    too few labels, or too many errors; `threshold` is then 1 - max_error, taken at its word).
+    """
+
+    threshold: float
+    max_error: float
+    confidence: float
+    is_certified: bool
+    n_calibration: int
+    n_accepted: int
+    n_wrong: int
+    n_needed: int  # accepted pictures without an error that the promise takes at least
+
+    @property
+    def statement(self) -> str:
+        """The promise, or its absence, for a person."""
+        share, surety = f"{100 * self.max_error:g} %", f"{100 * self.confidence:g} %"
+        if self.is_certified:
+            return (
+                f"Of the pictures it decides by itself, at most {share} are wrong ({surety} confidence, from "
+                f"{self.n_accepted} decisions, {self.n_wrong} of them wrong, on {self.n_calibration} kept apart)."
+            )
+        return (
+            f"No promise: {self.n_calibration} pictures kept apart could not show that at most {share} of its own "
+            f"decisions are wrong (it takes {self.n_needed} sure and right ones at least)."
+        )
+
+
+def labels_needed(max_error: float, *, confidence: float = 0.95) -> int:
+    """Accepted pictures without an error that it takes to promise `max_error`: 299 for 1 %, 149 for 2 %, 59 for 5 %."""
+    return math.ceil(math.log(1 - confidence) / math.log(1 - max_error))
+
+
+def certify_threshold(
+    scores: FloatArray,
+    is_wrong: BoolArray,
+    eligible: BoolArray,
+    *,
+    max_error: float = 0.05,
+    confidence: float = 0.95,
+) -> Promise:
+    """The lowest confidence threshold whose joint rule still carries the promise.
+
+    scores (n,) higher is surer; is_wrong (n,); eligible (n,) False where another rule defers already (out of domain).
+    Thresholds are tried from the strictest that could pass, one picture at a time; at each, k accepted and e wrong, the
+    claim "risk > max_error" is rejected while P(Bin(k, max_error) <= e) <= 1 - confidence; the first that is not ends
+    the walk (fixed sequence, so no correction for the number of tries). The threshold is the (k+1)-th score and only
+    scores strictly above it count, so ties are never split.
+    Source: Geifman and El-Yaniv 2017; Angelopoulos et al. 2021 (learn then test).
+    """
+    if not (0 < max_error < 1 and 0 < confidence < 1):
+        raise InvalidInput("promise", got=(max_error, confidence), want="two shares between 0 and 1")
+    picked = np.flatnonzero(eligible)
+    order = picked[np.argsort(-scores[picked], kind="stable")]
+    ranked, wrong = scores[order], np.cumsum(is_wrong[order])
+    needed = labels_needed(max_error, confidence=confidence)
+    best: tuple[float, int, int] | None = None
+    for tried in range(needed, len(order) + 1):
+        threshold = float(ranked[tried]) if tried < len(order) else float(np.nextafter(ranked[-1], -np.inf))
+        k = int(np.searchsorted(-ranked, -threshold, side="left"))  # strictly above the threshold
+        errors = int(wrong[k - 1]) if k else 0
+        if k == 0 or binom.cdf(errors, k, max_error) > 1 - confidence:
+            if k < needed:
+                continue  # ties hold this one below the least count: it was no test yet
+            break
+        best = (threshold, k, errors)
+    threshold, k, errors = best if best is not None else (1.0 - max_error, 0, 0)
+    return Promise(
+        threshold=threshold,
+        max_error=max_error,
+        confidence=confidence,
+        is_certified=best is not None,
+        n_calibration=len(scores),
+        n_accepted=k,
+        n_wrong=errors,
+        n_needed=needed,
+    )

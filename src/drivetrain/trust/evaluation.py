@@ -1,0 +1,209 @@
+"""What a model is worth on labelled pictures, every share with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from drivetrain.arrays import BoolArray, FloatArray, IntArray
+from drivetrain.errors import InvalidInput
+from drivetrain.trust.estimate import bootstrap_interval, wilson_interval
+from drivetrain.trust.reliability import (
+    ReliabilityBin,
+    brier_losses,
+    check_probabilities,
+    expected_calibration_error,
+    log_losses,
+    reliability_bins,
+)
+
+__all__ = [
+    "ClassEvaluation",
+    "DeferralEvaluation",
+    "Evaluation",
+    "OodEvaluation",
+    "count_confusion",
+    "evaluate_predictions",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassEvaluation:
+    """One class. A share of nothing is None, with the interval (0, 1)."""
+
+    label: str
+    n: int  # pictures of this class
+    n_predicted: int  # pictures called this class
+    recall: float | None  # of the pictures of this class, the share called so
+    recall_low: float
+    recall_high: float
+    precision: float | None  # of the pictures called this class, the share that is
+    precision_low: float
+    precision_high: float
+    f1: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeferralEvaluation:
+    """What the model decides alone, and how often it is wrong there."""
+
+    n_accepted: int
+    n_wrong: int  # among the accepted
+    coverage: float  # share accepted
+    coverage_low: float
+    coverage_high: float
+    error: float | None  # among the accepted; None when there are none
+    error_low: float
+    error_high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OodEvaluation:
+    """How many pictures were taken for something the model does not know."""
+
+    n_flagged: int
+    rate: float
+    rate_low: float
+    rate_high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """All numbers of one evaluation; `_low` and `_high` are ends of 95 % intervals."""
+
+    n: int
+    n_correct: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    balanced_accuracy: float  # mean recall of the classes that have pictures
+    macro_f1: float  # mean F1 of the classes that have or were given pictures
+    log_loss: float
+    log_loss_low: float
+    log_loss_high: float
+    brier: float  # summed over classes, in [0, 2]
+    brier_low: float
+    brier_high: float
+    ece: float  # expected calibration error, equal-mass bins
+    classes: tuple[str, ...]
+    per_class: tuple[ClassEvaluation, ...]  # in the order of classes
+    confusion: tuple[tuple[int, ...], ...]  # (k, k) counts, a row a true class, a column a predicted one
+    reliability: tuple[ReliabilityBin, ...]
+    deferral: DeferralEvaluation
+    ood: OodEvaluation
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`, under the names of the fields."""
+        plain = asdict(self)
+        for name in ("classes", "per_class", "reliability"):
+            plain[name] = list(plain[name])
+        plain["confusion"] = [list(row) for row in self.confusion]
+        return plain
+
+
+def evaluate_predictions(
+    probs: FloatArray,
+    labels: IntArray,
+    *,
+    classes: Sequence[str],
+    accepted: BoolArray,
+    flagged: BoolArray,
+) -> Evaluation:
+    """Measure predictions against labels.
+
+    probs is (n, k), rows summing to 1; labels is (n,), each in [0, k); classes are the k names; accepted says
+    which pictures the model decides alone, flagged which it takes for out of domain, both (n,).
+    Shares have Wilson intervals, mean losses percentile bootstrap intervals (2,000 resamples, fixed seed).
+    Raises InvalidInput if n is 0 or shapes do not fit.
+    """
+    checked = check_probabilities(probs, labels)
+    n, k = checked.shape
+    if len(classes) != k:
+        raise InvalidInput("classes", got=f"{len(classes)} names", want=f"{k}, one for each column of probs")
+    for name, marks in (("accepted", accepted), ("flagged", flagged)):
+        if marks.shape != (n,) or marks.dtype != np.bool_:
+            raise InvalidInput(name, got=f"{marks.dtype} of shape {marks.shape}", want=f"bool of shape ({n},)")
+    predicted = checked.argmax(axis=1)
+    confusion = count_confusion(predicted, labels, classes=k)
+    per_class = tuple(_class_evaluation(label, confusion, i) for i, label in enumerate(classes))
+    n_correct = int(np.trace(confusion))
+    accuracy_low, accuracy_high = wilson_interval(n_correct, n)
+    logs, briers = log_losses(checked, labels), brier_losses(checked, labels)
+    log_loss_low, log_loss_high = bootstrap_interval(logs)
+    brier_low, brier_high = bootstrap_interval(briers)
+    return Evaluation(
+        n=n,
+        n_correct=n_correct,
+        accuracy=n_correct / n,
+        accuracy_low=accuracy_low,
+        accuracy_high=accuracy_high,
+        balanced_accuracy=_mean([row.recall for row in per_class]),
+        macro_f1=_mean([row.f1 for row in per_class]),
+        log_loss=float(logs.mean()),
+        log_loss_low=log_loss_low,
+        log_loss_high=log_loss_high,
+        brier=float(briers.mean()),
+        brier_low=brier_low,
+        brier_high=brier_high,
+        ece=expected_calibration_error(checked, labels),
+        classes=tuple(classes),
+        per_class=per_class,
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        reliability=reliability_bins(checked, labels),
+        deferral=_deferral(accepted, predicted != labels),
+        ood=_ood(flagged),
+    )
+
+
+def count_confusion(predicted: IntArray, labels: IntArray, *, classes: int) -> IntArray:
+    """Counts (classes, classes): row the true class, column the predicted one."""
+    flat = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    return flat.reshape(classes, classes).astype(np.int64)
+
+
+def _class_evaluation(label: str, confusion: IntArray, i: int) -> ClassEvaluation:
+    hits, n, n_predicted = int(confusion[i, i]), int(confusion[i].sum()), int(confusion[:, i].sum())
+    recall_low, recall_high = wilson_interval(hits, n)
+    precision_low, precision_high = wilson_interval(hits, n_predicted)
+    return ClassEvaluation(
+        label=label,
+        n=n,
+        n_predicted=n_predicted,
+        recall=hits / n if n else None,
+        recall_low=recall_low,
+        recall_high=recall_high,
+        precision=hits / n_predicted if n_predicted else None,
+        precision_low=precision_low,
+        precision_high=precision_high,
+        f1=2 * hits / (n + n_predicted) if n + n_predicted else None,
+    )
+
+
+def _deferral(accepted: BoolArray, wrong: BoolArray) -> DeferralEvaluation:
+    n_accepted, n_wrong = int(accepted.sum()), int((accepted & wrong).sum())
+    coverage_low, coverage_high = wilson_interval(n_accepted, len(accepted))
+    error_low, error_high = wilson_interval(n_wrong, n_accepted)
+    return DeferralEvaluation(
+        n_accepted=n_accepted,
+        n_wrong=n_wrong,
+        coverage=n_accepted / len(accepted),
+        coverage_low=coverage_low,
+        coverage_high=coverage_high,
+        error=n_wrong / n_accepted if n_accepted else None,
+        error_low=error_low,
+        error_high=error_high,
+    )
+
+
+def _ood(flagged: BoolArray) -> OodEvaluation:
+    n_flagged = int(flagged.sum())
+    low, high = wilson_interval(n_flagged, len(flagged))
+    return OodEvaluation(n_flagged=n_flagged, rate=n_flagged / len(flagged), rate_low=low, rate_high=high)
+
+
+def _mean(shares: list[float | None]) -> float:
+    known = [share for share in shares if share is not None]
+    return sum(known) / len(known)
