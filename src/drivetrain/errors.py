@@ -27,18 +27,17 @@ __all__ = [
     "UnreadablePicture",
 ]
 
-_SHOWN_CHARS = 200  # a hostile value must not flood a log
-
 
 class DrivetrainError(Exception):
     """Base of all errors; `code` is stable, `field` names the thing that is off."""
 
     code = "error"
+    shown_chars = 200  # of what was got: a hostile value must not flood a log
 
     def __init__(self, field: str, *, got: object, want: str, hint: str = "") -> None:
         shown = got if isinstance(got, str) else repr(got)
-        if len(shown) > _SHOWN_CHARS:
-            shown = shown[:_SHOWN_CHARS] + "..."
+        if len(shown) > self.shown_chars:
+            shown = shown[: self.shown_chars] + "..."
         self.field = field
         self.got = shown
         self.want = want
@@ -89,6 +88,7 @@ class InvalidConfig(DrivetrainError, ValueError):
     """A setting or an option is off."""
 
     code = "invalid_config"
+    shown_chars = 4_000  # it tells every problem at once
 
 
 class NotFound(DrivetrainError, LookupError):

@@ -27,6 +27,7 @@ class Setting:
     low: int | None  # smallest number allowed; None for text
     unit: str
     help: str
+    high: int | None = None  # largest number allowed
 
 
 SETTINGS = (
@@ -35,7 +36,7 @@ SETTINGS = (
     Setting("image_max_bytes", 50_000_000, 1_000, "bytes", "A larger picture file is refused unread."),
     Setting("image_max_pixels", 80_000_000, 1_000, "pixels", "A picture whose header says more is refused undecoded."),
     Setting("host", "127.0.0.1", None, "address", "Where `serve` listens; 0.0.0.0 opens it to the network."),
-    Setting("port", 8000, 0, "port", "Port of `serve`; 0 takes a free one."),
+    Setting("port", 8000, 0, "port", "Port of `serve`; 0 takes a free one.", high=65_535),
     Setting("request_max_pictures", 32, 1, "pictures", "Most pictures in one request to the server."),
     Setting("queue_max_pictures", 64, 1, "pictures", "Pictures waiting in the server before it answers 429."),
     Setting("request_timeout_s", 30, 1, "seconds", "A request that waits longer is answered 503."),
@@ -91,7 +92,7 @@ def load_settings(
             try:
                 values[name] = _parse(row, raw)
             except ValueError as exc:
-                problems.append(f"{source} sets {name} to {raw!r}: {exc}")
+                problems.append(f"{source} sets {name} to {repr(raw)[:80]}: {exc}")
     if problems:
         raise InvalidConfig(
             "settings",
@@ -125,14 +126,13 @@ def _sources(
 def _parse(row: Setting, raw: object) -> str | int:
     if row.low is None:
         if not isinstance(raw, str | Path) or not str(raw):
-            raise ValueError(f"want a {row.unit}")
+            raise ValueError(f"want text, the {row.unit}")
         return str(raw)
-    if isinstance(raw, bool) or not isinstance(raw, str | int):
-        raise ValueError(f"want a whole number of {row.unit}")
+    allowed = f"a whole number ({row.unit}), at least {row.low}" + (f", at most {row.high}" if row.high else "")
     try:
-        number = int(raw)
+        number = int(raw) if isinstance(raw, str | int) and not isinstance(raw, bool) else None
     except ValueError:
-        raise ValueError(f"want a whole number of {row.unit}") from None
-    if number < row.low:
-        raise ValueError(f"want at least {row.low} {row.unit}")
+        number = None
+    if number is None or number < row.low or (row.high is not None and number > row.high):
+        raise ValueError(f"want {allowed}")
     return number

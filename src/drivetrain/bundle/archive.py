@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import stat
 import zipfile
@@ -21,8 +20,9 @@ from drivetrain.bundle.arrays import read_arrays
 from drivetrain.bundle.manifest import FileEntry, Manifest
 from drivetrain.bundle.onnx_guard import check_onnx
 from drivetrain.errors import BundleRefused, NotFound
+from drivetrain.files import write_whole
 
-__all__ = ["Bundle", "content_files", "read_bundle", "write_bundle", "write_whole"]
+__all__ = ["Bundle", "content_files", "read_bundle", "write_bundle"]
 
 _MANIFEST = "manifest.json"
 _REQUIRED = ("model.onnx", "reference.npz", "fixtures/expected.json")
@@ -68,20 +68,6 @@ def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, bytes]) -
             archive.writestr(info, data)
     write_whole(path, out.getvalue())
     return bundle
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write aside, fsync, rename: a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def read_bundle(path: Path) -> Bundle:

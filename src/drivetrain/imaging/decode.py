@@ -14,8 +14,8 @@ from drivetrain.errors import UnreadablePicture
 
 __all__ = ["FORMATS", "SUFFIXES", "DecodeLimits", "apply_exif_turn", "decode_picture", "open_picture", "to_rgb"]
 
-# MPO is the JPEG with a second picture inside that many phones write.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+# JPEG brings MPO with it: the JPEG with a second picture inside that many phones write.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
 )

@@ -103,7 +103,7 @@ class _Trial:
     weight: FloatArray  # fitted to all items, to _TOLERANCE_CV
 
 
-def _cross_validate(  # noqa: PLR0917 - called once, above
+def _cross_validate(
     features: FloatArray,
     labels: IntArray,
     class_count: int,

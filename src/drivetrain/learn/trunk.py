@@ -11,8 +11,6 @@ import hashlib
 import io
 import json
 import logging
-import os
-import secrets
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetrain.errors import InvalidConfig, InvalidInput, MissingExtra, NotFound, Unavailable
+from drivetrain.files import write_whole
 from drivetrain.progress import Progress
 
 if TYPE_CHECKING:
@@ -208,21 +207,9 @@ def _cache_errors(folder: Path) -> Iterator[None]:
 
 
 def _store(model: Path, data: bytes) -> None:
-    _write_aside(model, data)
+    write_whole(model, data)
     told = json.dumps({"sha256": hashlib.sha256(data).hexdigest()})
-    _write_aside(_sidecar(model), told.encode())  # last: a model without it counts as half-written
-
-
-def _write_aside(target: Path, data: bytes) -> None:
-    aside = target.with_name(f".{target.name}-{secrets.token_hex(6)}")  # its own: two processes may export at once
-    try:
-        with aside.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)  # there only if something failed
+    write_whole(_sidecar(model), told.encode())  # last: a model without it counts as half-written
 
 
 def _export(name: str, size: int) -> bytes:

@@ -121,8 +121,8 @@ def evaluate_predictions(
     """
     checked = check_probabilities(probs, labels)
     n, k = checked.shape
-    if len(classes) != k:
-        raise InvalidInput("classes", got=f"{len(classes)} names", want=f"{k}, one for each column of probs")
+    if len(classes) != k or len(set(classes)) != k:
+        raise InvalidInput("classes", got=list(classes), want=f"{k} different names, one for each column of probs")
     for name, marks in (("accepted", accepted), ("flagged", flagged)):
         if marks.shape != (n,) or marks.dtype != np.bool_:
             raise InvalidInput(name, got=f"{marks.dtype} of shape {marks.shape}", want=f"bool of shape ({n},)")

@@ -1,0 +1,42 @@
+"""`drivetrain demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drivetrain.cli.shared import JsonFlag, open_progress, open_settings, print_json
+
+__all__ = ["run"]
+
+
+def run(
+    folder: Annotated[Path, typer.Option("--dir", help="Where the pictures, the model and the report go.")] = Path(
+        "demo"
+    ),
+    is_serving: Annotated[bool, typer.Option("--serve/--no-serve", help="Show the page at the end.")] = True,
+    host: Annotated[str | None, typer.Option(help="Address of the page.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the page; 0 takes a free one.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """The whole path on 1,797 real scans of handwritten digits: train, report, serve."""
+    from drivetrain.cli.serve import serve_model
+    from drivetrain.flows.demo import DIGIT_SIZE, write_digits
+    from drivetrain.flows.train import TrainConfig, train
+
+    settings = open_settings(host=host, port=port)
+    progress = open_progress(as_json=as_json)
+    model = folder / "digits.dt"
+    write_digits(folder / "digits", progress=progress)
+    config = TrainConfig(data=folder / "digits", out=model, size=DIGIT_SIZE)
+    result = train(config, settings=settings, progress=progress)
+    if as_json:
+        print_json(result.as_json())
+    else:
+        from drivetrain.cli.tables import show_training
+
+        show_training(result)
+    if is_serving:
+        serve_model(model, settings=settings)

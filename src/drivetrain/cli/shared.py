@@ -1,0 +1,43 @@
+"""What every verb needs: settings from its flags, progress fit for who is watching, the shared options."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from drivetrain.imaging.decode import DecodeLimits
+from drivetrain.progress import Progress, SilentProgress, TerminalProgress
+from drivetrain.settings import Settings, load_settings
+
+__all__ = ["JsonFlag", "ThreadsOption", "limits_of", "open_progress", "open_settings", "percent", "print_json"]
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="JSON alone on stdout; progress and messages go to stderr.")]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Pictures at once; default: every core.")]
+
+
+def open_settings(**flags: object) -> Settings:
+    """Default < drivetrain.toml < environment < these flags."""
+    return load_settings(flags=flags)
+
+
+def limits_of(settings: Settings) -> DecodeLimits:
+    """The decoding limits of these settings."""
+    return DecodeLimits(max_bytes=settings.image_max_bytes, max_pixels=settings.image_max_pixels)
+
+
+def open_progress(*, as_json: bool) -> Progress:
+    """Bars for a person at a terminal, silence for a pipe."""
+    return SilentProgress() if as_json and not sys.stderr.isatty() else TerminalProgress()
+
+
+def print_json(value: Any, *, indent: int | None = 1) -> None:
+    """One JSON value on stdout."""
+    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def percent(share: float, *, digits: int = 1) -> str:
+    """0.903 -> 90.3 %."""
+    return f"{100 * share:.{digits}f} %"

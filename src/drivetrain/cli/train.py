@@ -1,0 +1,54 @@
+"""`drivetrain train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from drivetrain.cli.shared import JsonFlag, ThreadsOption, open_progress, open_settings, print_json
+
+__all__ = ["run"]
+
+
+def run(
+    data: Annotated[Path, typer.Argument(help="A folder with a folder per class, or with labels.csv.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model to write, NAME.dt; report.html goes beside it.")],
+    method: Annotated[str, typer.Option(help="head: a linear head on the frozen backbone.")] = "head",
+    backbone: Annotated[str, typer.Option(help="efficientnet_lite0, _lite1 or _lite2.")] = "efficientnet_lite0",
+    size: Annotated[int | None, typer.Option(help="Pixels a side; default: the backbone's own.")] = None,
+    resize: Annotated[str, typer.Option(help="crop, pad or squish the picture into a square.")] = "crop",
+    valid: Annotated[float, typer.Option(help="Share of each class held out; a split in DATA goes first.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same model, bit for bit.")] = 42,
+    max_error: Annotated[float, typer.Option(help="Wrong decisions the deferral promise allows.")] = 0.05,
+    fixtures: Annotated[
+        str, typer.Option(help="Pictures inside the model that prove it: validation, or synthetic to pass none on.")
+    ] = "validation",
+    threads: ThreadsOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a model from a folder of pictures: NAME.dt, and report.html beside it."""
+    from drivetrain.flows.fixtures import FixtureSource
+    from drivetrain.flows.train import TrainConfig, train
+    from drivetrain.imaging.preprocess import ResizeMethod
+
+    config = TrainConfig(
+        data=data,
+        out=out,
+        method=method,
+        backbone=backbone,
+        size=size,
+        resize=cast(ResizeMethod, resize),
+        valid_share=valid,
+        seed=seed,
+        fixtures=cast(FixtureSource, fixtures),
+        max_error=max_error,
+    )
+    result = train(config, settings=open_settings(threads=threads), progress=open_progress(as_json=as_json))
+    if as_json:
+        print_json(result.as_json())
+        return
+    from drivetrain.cli.tables import show_training
+
+    show_training(result)

@@ -1,0 +1,98 @@
+"""Evaluate: a bundle against labelled pictures, through the very path that serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drivetrain.data.items import Item, read_items
+from drivetrain.errors import InvalidInput, UnreadablePicture
+from drivetrain.progress import Progress
+from drivetrain.runtime.prediction import Prediction
+from drivetrain.runtime.predictor import Predictor
+from drivetrain.trust.evaluation import Evaluation, evaluate_predictions
+
+__all__ = ["EvaluateResult", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateResult:
+    """Numbers, and every prediction behind them."""
+
+    version: str
+    evaluation: Evaluation
+    predictions: tuple[tuple[Item, Prediction], ...]
+    unreadable: tuple[tuple[str, str], ...]  # (path, reason)
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return {
+            "version": self.version,
+            **self.evaluation.as_json(),
+            "unreadable": [{"path": path, "reason": reason} for path, reason in self.unreadable],
+            "notes": list(self.notes),
+            "predictions": [
+                {"path": item.path, "truth": item.label, **prediction.as_json()}
+                for item, prediction in self.predictions
+            ],
+        }
+
+
+def evaluate(predictor: Predictor, data: Path, *, progress: Progress) -> EvaluateResult:
+    """Predict every readable picture of DATA and compare with its label.
+
+    Where the data marks a part as test, only that is read: the rest trained the model. Raises InvalidInput, naming it,
+    for a label that the model does not know: it is no error of the model, nor can it be left out in silence.
+    """
+    items = read_items(data)
+    notes: list[str] = []
+    if any(item.split == "test" for item in items):
+        kept = items.keep([item for item in items if item.split == "test"])
+        notes.append(f"Only the {len(kept)} pictures marked test were read, of {len(items)}.")
+        items = kept
+    unknown = sorted(set(items.classes) - set(predictor.classes))
+    if unknown:
+        raise InvalidInput(
+            "DATA",
+            got=f"labels the model does not know: {', '.join(map(repr, unknown))}",
+            want="labels among " + ", ".join(map(repr, predictor.classes)),
+            hint="Evaluate without them, or train with them.",
+        )
+    predictions: list[tuple[Item, Prediction]] = []
+    unreadable: list[tuple[str, str]] = []
+    with progress.task("Predicting", total=len(items)) as advance:
+        answers = predictor.predict_many([items.file(item) for item in items])
+        for item, answer in zip(items, answers, strict=True):
+            if isinstance(answer, UnreadablePicture):
+                unreadable.append((item.path, answer.reason))
+            else:
+                predictions.append((item, answer))
+            advance(1)
+    if not predictions:
+        got = f"{len(unreadable)} pictures, none of which can be read"
+        raise InvalidInput("DATA", got=got, want="one readable picture at least")
+    missing = sorted(set(predictor.classes) - {item.label for item, _ in predictions})
+    if missing:
+        notes.append(f"No readable picture of {', '.join(missing)}: nothing is known about these.")
+    return EvaluateResult(
+        version=predictor.version,
+        evaluation=_judge(predictor, predictions),
+        predictions=tuple(predictions),
+        unreadable=tuple(unreadable),
+        notes=tuple(notes),
+    )
+
+
+def _judge(predictor: Predictor, predictions: list[tuple[Item, Prediction]]) -> Evaluation:
+    index_of = {name: i for i, name in enumerate(predictor.classes)}
+    return evaluate_predictions(
+        np.array([list(prediction.probabilities.values()) for _, prediction in predictions]),
+        np.array([index_of[item.label] for item, _ in predictions], dtype=np.int64),
+        classes=predictor.classes,
+        accepted=np.array([prediction.decision == "accept" for _, prediction in predictions]),
+        flagged=np.array(["unknown" in prediction.reasons for _, prediction in predictions]),
+    )

@@ -1,0 +1,120 @@
+"""Write what was learned as a bundle, with fixtures that prove it wherever it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from drivetrain.arrays import FloatArray
+from drivetrain.bundle.archive import Bundle, write_bundle
+from drivetrain.bundle.arrays import write_arrays
+from drivetrain.bundle.fixtures import pack
+from drivetrain.bundle.manifest import Manifest
+from drivetrain.data.datasheet import write_datasheet
+from drivetrain.flows.calibrate import Calibration
+from drivetrain.flows.fixtures import FixtureSource, choose_fixtures
+from drivetrain.imaging.preprocess import Preprocess
+from drivetrain.inspect.model_card import ModelCard, write_model_card
+from drivetrain.learn.export import attach_head
+from drivetrain.learn.head import Head
+from drivetrain.learn.trunk import Trunk
+from drivetrain.runtime.session import Session
+from drivetrain.trust.calibration import softmax
+from drivetrain.trust.evaluation import Evaluation
+
+__all__ = ["TOLERANCE", "ExportInput", "Exported", "export_bundle"]
+
+TOLERANCE = 1e-3  # of a probability, between the maker's machine and any other
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportInput:
+    """All that goes into a bundle."""
+
+    path: Path
+    trunk: Trunk
+    preprocess: Preprocess
+    head: Head
+    classes: tuple[str, ...]
+    calibration: Calibration
+    evaluation: Evaluation
+    candidates: Sequence[Image.Image]  # for fixtures: held-out pictures, the least certain first
+    fixture_source: FixtureSource
+    training: Mapping[str, Any]
+    lineage: Mapping[str, Any]
+    counts: Mapping[str, Mapping[str, int]]  # side -> class -> pictures
+    unreadable: Sequence[tuple[str, str]]  # (path, reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """The bundle as written, and what its reader should know."""
+
+    bundle: Bundle
+    notes: tuple[str, ...]
+
+
+def export_bundle(given: ExportInput) -> Exported:
+    """Write `given.path` whole or not at all. The same input gives the same digest."""
+    from safetensors.numpy import save as save_tensors  # only training has it
+
+    name = given.path.stem
+    model = attach_head(given.trunk.model, weight=given.head.weight, bias=given.head.bias)
+    session = Session(model)
+    temperature = float(given.calibration.decision["temperature"])
+
+    def answer(pixels: FloatArray) -> FloatArray:
+        return softmax(session.run(["logits"], pixels)[0][0], temperature=temperature)
+
+    choice = choose_fixtures(
+        given.candidates,
+        source=given.fixture_source,
+        preprocess=given.preprocess,
+        answer=answer,
+        tolerance=TOLERANCE,
+        seed=int(given.lineage["seed"]),
+    )
+    manifest = Manifest(
+        name=name,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        task="classification",
+        classes=given.classes,
+        preprocess=given.preprocess.ops,
+        training=given.training,
+        decision=given.calibration.decision,
+        evaluation=given.evaluation.as_json(),
+        lineage={**given.lineage, "drivetrain": installed_version("drivetrain")},
+        runtime={"onnxruntime": installed_version("onnxruntime"), "numpy": np.__version__, "providers": ["cpu"]},
+        tolerance=TOLERANCE,
+    )
+    members = {
+        "model.onnx": model,
+        "reference.npz": write_arrays(given.calibration.arrays),
+        "weights.safetensors": save_tensors({"head.weight": given.head.weight, "head.bias": given.head.bias}),
+        "MODEL_CARD.md": _model_card(given, manifest).encode(),
+        "DATASHEET.md": write_datasheet(name, counts=given.counts, unreadable=given.unreadable).encode(),
+        **pack(choice.fixtures),
+    }
+    notes = [f"The golden fixtures would not notice this change: {what}." for what in choice.unnoticed]
+    return Exported(bundle=write_bundle(given.path, manifest, members), notes=tuple(notes))
+
+
+def _model_card(given: ExportInput, manifest: Manifest) -> str:
+    return write_model_card(
+        ModelCard(
+            name=manifest.name,
+            evaluation=given.evaluation,
+            policy_statement=given.calibration.promise.statement,
+            backbone=f"{given.trunk.name} ({given.trunk.licence})",
+            counts=given.counts,
+            n_unreadable=len(given.unreadable),
+            provenance={key: str(value) for key, value in manifest.lineage.items() if value is not None},
+        )
+    )

@@ -1,0 +1,184 @@
+"""The model card: Markdown that travels with a model, with Hugging Face's front matter."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from drivetrain.trust.evaluation import Evaluation
+
+from .report_view import percent
+
+__all__ = ["ModelCard", "write_model_card"]
+
+_UNFILLED = "*Nobody has filled this in yet.*"
+# what YAML forbids or reads as a line break inside quotes, and JSON leaves as it is
+_UNSAFE_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+# what Markdown or HTML reads as more than text: anywhere, an underscore at a word's edge, the start of a line
+_MARKUP = re.compile(r"[\\`*\[\]|~$<>&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[#+=-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """All that a model card tells."""
+
+    name: str
+    evaluation: Evaluation
+    policy_statement: str  # when it decides alone, and what is promised there
+    backbone: str  # in words, with its licence
+    counts: Mapping[str, Mapping[str, int]]  # split -> class -> pictures, such as train and valid
+    pictures: str = "pictures it had never seen"  # what was evaluated
+    dataset: str = "pictures of its maker"
+    base_model: str = ""  # a Hugging Face id; left out when there is none
+    license: str = "other"
+    n_unreadable: int = 0
+    intended_use: str = ""
+    not_for: str = ""
+    created_at: datetime | None = None  # None inside a bundle, whose digest must not hold the time
+    limits: Sequence[str] = ()  # beside those that hold for every such model
+    provenance: Mapping[str, str] = field(default_factory=dict)  # digests, seed, versions, parent
+
+
+def write_model_card(card: ModelCard) -> str:
+    """The card as Markdown; names in it are other people's and are escaped, in YAML and in Markdown."""
+    parts = [_front_matter(card), f"# {_md(card.name)}", *_use(card), *_data(card), *_evaluation(card), *_how_to(card)]
+    text = "\n\n".join([*parts, *_limits(card), *_provenance(card)]) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode()  # a folder name need not be UTF-8, the card must
+
+
+def _front_matter(card: ModelCard) -> str:
+    lines = [
+        "---",
+        f"license: {_yaml(card.license)}",
+        "library_name: drivetrain",
+        "pipeline_tag: image-classification",
+        "tags:",
+        "- drivetrain",
+        "- image-classification",
+        "- onnx",
+        *([f"base_model: {_yaml(card.base_model)}"] if card.base_model else []),
+        "model-index:",
+        f"- name: {_yaml(card.name)}",
+        "  results:",
+        "  - task:",
+        "      type: image-classification",
+        "    dataset:",
+        f"      name: {_yaml(card.dataset)}",
+        "      type: imagefolder",
+        "    metrics:",
+    ]
+    for kind, value in (
+        ("accuracy", card.evaluation.accuracy),
+        ("f1", card.evaluation.macro_f1),
+        ("log_loss", card.evaluation.log_loss),
+    ):
+        lines += [f"    - type: {kind}", f"      value: {value:.4f}"]
+    return "\n".join([*lines, "---"])
+
+
+def _use(card: ModelCard) -> list[str]:
+    classes = ", ".join(_md(label) for label in card.evaluation.classes)
+    return [
+        f"Tells {len(card.evaluation.classes)} classes of pictures apart: {classes}.",
+        "## What it is for",
+        _md(card.intended_use) or _UNFILLED,
+        "## What it is not for",
+        _md(card.not_for) or _UNFILLED,
+    ]
+
+
+def _data(card: ModelCard) -> list[str]:
+    splits = list(card.counts)
+    rows = [
+        [_md(label), *(f"{card.counts[split].get(label, 0):,}" for split in splits)]
+        for label in card.evaluation.classes
+    ]
+    totals = ["**all**", *(f"{sum(card.counts[split].values()):,}" for split in splits)]
+    return [
+        "## Data",
+        f"From {_md(card.dataset)}. Files that could not be read and were left out: {card.n_unreadable:,}.",
+        _table(["class", *(_md(split) for split in splits)], [*rows, totals]),
+    ]
+
+
+def _evaluation(card: ModelCard) -> list[str]:
+    told = card.evaluation
+    rows = [
+        [
+            _md(row.label),
+            f"{row.n:,}",
+            _share(row.recall, row.recall_low, row.recall_high),
+            _share(row.precision, row.precision_low, row.precision_high),
+            "–" if row.f1 is None else f"{row.f1:.2f}",
+        ]
+        for row in told.per_class
+    ]
+    alone = told.deferral
+    return [
+        "## Evaluation",
+        f"**{percent(told.accuracy)} of {told.n:,} {_md(card.pictures)}** were named right "
+        f"(95 % interval {percent(told.accuracy_low, unit='')} to {percent(told.accuracy_high)}).",
+        f"Balanced accuracy {percent(told.balanced_accuracy)}, macro F1 {told.macro_f1:.3f}, "
+        f"log loss {told.log_loss:.3f} ({told.log_loss_low:.3f} to {told.log_loss_high:.3f}), "
+        f"Brier score {told.brier:.3f} ({told.brier_low:.3f} to {told.brier_high:.3f}), "
+        f"calibration error {percent(told.ece)}.",
+        _table(["class", "pictures", "recall", "precision", "F1"], rows),
+        "## When it defers",
+        _md(card.policy_statement),
+        f"It decided {alone.n_accepted:,} of these {told.n:,} pictures alone, {percent(alone.coverage)}, and left the "
+        f"rest to a person. Of those it decided, {alone.n_wrong:,} were wrong: "
+        f"{_share(alone.error, alone.error_low, alone.error_high)}. "
+        f"It took {told.ood.n_flagged:,} of all, {percent(told.ood.rate)}, for something it does not know.",
+    ]
+
+
+def _how_to(card: ModelCard) -> list[str]:
+    file = re.sub(r"[\x00-\x1f/\\]", "_", card.name) + ".dt"  # a name must not break out of its line
+    # a run of backquotes in a name must not close the block either
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", file)), default=0))
+    named = json.dumps(file, ensure_ascii=False)
+    code = f'from drivetrain import load\nmodel = load({named})\nprint(model.predict("picture.jpg"))'
+    return [
+        "## How to use it",
+        f"{fence}python\n{code}\n{fence}",
+        f"{fence}sh\ndrivetrain predict {shlex.quote(file)} picture.jpg --json\n{fence}",
+    ]
+
+
+def _limits(card: ModelCard) -> list[str]:
+    always = (
+        "It knows the classes above and no other; a picture of anything else should be deferred, and some will not be.",
+        "The numbers hold for pictures like those evaluated. Another camera, place or season can change them: "
+        "measure again before relying on them there.",
+        "Where a class has few pictures its interval is wide, and the truth may lie anywhere in it.",
+    )
+    return ["## Limits", "\n".join(f"- {line}" for line in (*always, *(_md(limit) for limit in card.limits)))]
+
+
+def _provenance(card: ModelCard) -> list[str]:
+    made = {} if card.created_at is None else {"made": card.created_at.isoformat(timespec="seconds")}
+    rows = {**made, "backbone": card.backbone, **card.provenance}
+    return ["## Provenance", _table(["what", "value"], [[_md(name), _md(value)] for name, value in rows.items()])]
+
+
+def _share(value: float | None, low: float, high: float) -> str:
+    return f"{percent(value)} ({percent(low, unit='')} to {percent(high, unit='')})" if value is not None else "–"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _md(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def _yaml(text: str) -> str:
+    """A double-quoted YAML string: JSON's, but for the few characters YAML is stricter about."""
+    return _UNSAFE_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))

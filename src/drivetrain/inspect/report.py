@@ -1,0 +1,90 @@
+"""The report: one HTML file that needs nothing but a browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from drivetrain.errors import InvalidInput
+from drivetrain.files import write_whole
+from drivetrain.trust.evaluation import Evaluation
+
+from .interpretation import Interpretation
+from .report_view import build_view, percent
+
+__all__ = ["Report", "make_thumbnail", "render_report", "write_report"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All that a report tells; evaluation and interpretation are of the same pictures."""
+
+    name: str
+    created_at: datetime
+    evaluation: Evaluation
+    interpretation: Interpretation
+    policy_statement: str  # when it decides alone, and what is promised there
+    pictures: str = "pictures it had never seen"  # what was evaluated, in the words of the headline
+    root: str = ""  # folder that the paths start from
+    thumbnails: Mapping[str, bytes] = field(default_factory=dict)  # by path; JPEG, PNG or WebP
+    facts: Mapping[str, str] = field(default_factory=dict)
+    timings: Sequence[tuple[str, float]] = ()  # name, seconds
+    unreadable: Sequence[tuple[str, str]] = ()  # path, reason
+    notes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        told, shown = self.evaluation, self.interpretation
+        if told.n != len(shown.paths) or told.classes != tuple(shown.classes):
+            raise InvalidInput(
+                "interpretation",
+                got=f"{len(shown.paths)} pictures of {len(shown.classes)} classes",
+                want=f"the {told.n} pictures and {len(told.classes)} classes of the evaluation",
+            )
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write the report to `path`, whole or not at all; makes the folder."""
+    # a file name that is not UTF-8 reaches us with lone surrogates, which must show and not stop the report
+    write_whole(path, render_report(report).encode("utf-8", "backslashreplace"))
+
+
+def render_report(report: Report) -> str:
+    """The report as HTML. Names and paths in it are other people's: all is escaped, no request leaves it."""
+    loader = PackageLoader("drivetrain.inspect", "templates")
+    page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page.filters["percent"] = percent
+    style, script = (loader.get_source(page, name)[0] for name in ("report.css", "report.js"))
+    # the browser runs this script and no other, even if escaping failed somewhere
+    script_digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return page.get_template("report.html").render(
+        report=report,
+        evaluation=report.evaluation,
+        view=build_view(report),
+        style=Markup(style),  # noqa: S704  our own file
+        script=Markup(script),  # noqa: S704  our own file
+        script_digest=script_digest,
+    )
+
+
+def make_thumbnail(image: Image.Image, *, side: int = 160) -> bytes:
+    """JPEG bytes of the whole picture, its longer side at most `side` pixels, without any metadata."""
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
+        small = Image.new("RGB", image.size, "white")
+        small.paste(clear, mask=clear.getchannel("A"))
+    else:
+        small = image.convert("RGB")  # a copy, so that the caller's picture keeps its size
+    small.thumbnail((side, side))
+    small.info.clear()  # Pillow would write the comment of the original
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=80)
+    return out.getvalue()

@@ -1,0 +1,65 @@
+// What the page says, as plain text. No DOM here.
+
+const REASONS = {
+  unknown: "This does not look like anything I was trained on.",
+  shifted: "This is the right kind of thing, in a style I have not seen.",
+};
+const NAMED_AT_MOST = 3;
+
+export function percent(p) {
+  if (p > 0.99 && p < 1) return ">\u00a099\u00a0%";
+  if (p < 0.01 && p > 0) return "<\u00a01\u00a0%";
+  return `${Math.round(p * 100)}\u00a0%`;
+}
+
+function oneOf(labels) {
+  if (labels.length <= NAMED_AT_MOST) return `${labels.slice(0, -1).join(", ")} or ${labels.at(-1)}`;
+  const others = labels.length - NAMED_AT_MOST;
+  return `${labels.slice(0, NAMED_AT_MOST).join(", ")} or one of ${others} ${others === 1 ? "other" : "others"}`;
+}
+
+export function reasonSentences(answer) {
+  const said = answer.reasons.map((reason) => {
+    if (reason !== "low_confidence") return REASONS[reason] ?? `I was told to leave this to a person (${reason}).`;
+    return answer.label_set.length > 1
+      ? `I am not sure enough: it may be ${oneOf(answer.label_set)}.`
+      : "I am not sure enough to decide this by myself.";
+  });
+  return said.length ? said : ["A person should look at this one."];
+}
+
+export function fileSize(bytes) {
+  if (bytes < 1000) return `${bytes} bytes`;
+  return bytes < 1e6 ? `${Math.round(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+export function errorSentence(error) {
+  switch (error.code) {
+    case "unreadable_picture":
+      return "I cannot read this file as a picture. Open it in a viewer and save it again, or leave it out.";
+    case "too_large":
+      return "This file is larger than this server takes.";
+    case "overloaded":
+      return "The server is too busy right now.";
+    case "deadline_passed":
+      return "The server took too long over this picture.";
+    case "offline":
+      return "The server did not answer. Is it still running?";
+    case "internal":
+      return "Something broke in the server, not in your picture.";
+    default:
+      return error.message;
+  }
+}
+
+// Whether the same picture may fare better at another time.
+export function mayPass(error) {
+  return ["overloaded", "deadline_passed", "offline", "internal", "unavailable", "upload_stalled", "unknown"].includes(error.code);
+}
+
+export function curlLines(endpoint) {
+  return {
+    one: `curl --data-binary @picture.jpg -H "Content-Type: image/jpeg" ${endpoint}`,
+    many: `curl -F file=@one.jpg -F file=@two.jpg ${endpoint}`,
+  };
+}

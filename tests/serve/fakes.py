@@ -1,0 +1,132 @@
+"""A model that satisfies ServedModel without a network, and ways to call the app."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from PIL import Image
+
+from drivetrain.errors import UnreadablePicture
+from drivetrain.runtime.prediction import Prediction, Reason
+from drivetrain.serve.app import create_app
+from drivetrain.settings import Settings, load_settings
+
+CLASSES = ("amber", "blue", "coral", "dune", "emerald", "fern", "grey")
+WAIT_S = 10.0
+
+
+@dataclass
+class FakeModel:
+    """Answers by the colour of the middle pixel: red accepts, blue is unknown, green is unsure."""
+
+    name: str = "colours"
+    version: str = "colours@0123456789ab"
+    classes: tuple[str, ...] = CLASSES
+    evaluation: Mapping[str, object] = field(
+        default_factory=lambda: {"accuracy": 0.931, "accuracy_low": 0.9, "accuracy_high": 0.955, "n": 1372}
+    )
+    policy: Mapping[str, object] = field(
+        default_factory=lambda: {
+            "statement": "Of the pictures it decides by itself, at most 5 % are wrong (95 % confidence)."
+        }
+    )
+    seen: list[str] = field(default_factory=list)
+
+    def predict(self, source: bytes, /, *, name: str) -> Prediction:
+        self.seen.append(name)
+        try:
+            with Image.open(io.BytesIO(source)) as image:
+                pixel = image.convert("RGB").getpixel((image.width // 2, image.height // 2))
+        except OSError:
+            raise UnreadablePicture(name, reason="not a picture") from None
+        assert isinstance(pixel, tuple)
+        red, green, blue = pixel
+        if red >= max(green, blue):
+            return self._answer(0.964)
+        if blue > green:
+            return self._answer(0.41, reasons=("unknown", "shifted"))
+        return self._answer(0.47, reasons=("low_confidence",), label_set=self.classes[:2])
+
+    def _answer(self, top: float, *, reasons: tuple[Reason, ...] = (), label_set: tuple[str, ...] = ()) -> Prediction:
+        rest = [0.5**rank for rank in range(1, len(self.classes))]
+        probabilities = [top, *((1 - top) * share / sum(rest) for share in rest)]
+        return Prediction(
+            label=self.classes[0],
+            probability=top,
+            probabilities=dict(zip(self.classes, probabilities, strict=True)),
+            label_set=label_set or self.classes[:1],
+            ood_score=1.25,
+            ood_p_value=0.001 if reasons else 0.6,
+            decision="defer" if reasons else "accept",
+            reasons=reasons,
+            version=self.version,
+        )
+
+
+@dataclass
+class BlockingModel(FakeModel):
+    """Holds each picture until `release` is set; `begun` counts the calls."""
+
+    release: threading.Event = field(default_factory=threading.Event)
+    begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def predict(self, source: bytes, /, *, name: str) -> Prediction:
+        self.begun.release()
+        assert self.release.wait(WAIT_S)
+        return super().predict(source, name=name)
+
+
+@dataclass
+class BrokenModel(FakeModel):
+    """Fails with a fault of its own on pictures named so."""
+
+    def predict(self, source: bytes, /, *, name: str) -> Prediction:
+        if name.startswith("bug"):
+            raise RuntimeError("secret inner state")
+        return super().predict(source, name=name)
+
+
+def picture(colour: str = "red", *, kind: str = "PNG", size: tuple[int, int] = (16, 16)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def settings(**changed: object) -> Settings:
+    return load_settings(environ={}, flags={"threads": 2, **changed})
+
+
+def make_app(model: FakeModel | None = None, **changed: object) -> FastAPI:
+    return create_app(model or FakeModel(), settings(**changed))
+
+
+def call(app: FastAPI, method: str, path: str, **given: Any) -> httpx.Response:
+    """One request, in this process."""
+
+    async def send() -> httpx.Response:
+        async with client(app) as session:
+            return await session.request(method, path, **given)
+
+    return asyncio.run(send())
+
+
+def client(app: FastAPI) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=WAIT_S)
+
+
+def post(app: FastAPI, content: bytes, *, kind: str = "image/png", path: str = "/predict") -> httpx.Response:
+    return call(app, "POST", path, content=content, headers={"Content-Type": kind})
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Poll to a deadline."""
+    async with asyncio.timeout(WAIT_S):
+        while not is_so():
+            await asyncio.sleep(0.001)
