@@ -100,7 +100,11 @@ def test_an_unknown_name_stops_with_its_nearest(
     ("environ", "file", "said"),
     [
         ({"DRIVETRAIN_PORT": "many"}, "", "the environment sets port to 'many': want a whole number"),
-        ({"DRIVETRAIN_PORT": "-1"}, "", "the environment sets port to '-1': want a whole number (port), at least 0, at most 65535"),
+        (
+            {"DRIVETRAIN_PORT": "-1"},
+            "",
+            "the environment sets port to '-1': want a whole number (port), at least 0, at most 65535",
+        ),
         ({"DRIVETRAIN_HOST": ""}, "", "the environment sets host to '': want"),
         ({}, "threads = 1.5", "drivetrain.toml sets threads to 1.5: want a whole number"),
         ({}, "threads = true", "drivetrain.toml sets threads to True: want a whole number"),

@@ -112,6 +112,7 @@ def _model_card(given: ExportInput, manifest: Manifest) -> str:
             name=manifest.name,
             evaluation=given.evaluation,
             policy_statement=given.calibration.promise.statement,
+            pictures="pictures held out of training",
             backbone=f"{given.trunk.name} ({given.trunk.licence})",
             counts=given.counts,
             n_unreadable=len(given.unreadable),

@@ -195,6 +195,7 @@ def train(config: TrainConfig, *, settings: Settings, progress: Progress) -> Tra
             evaluation=evaluation,
             interpretation=interpretation,
             policy_statement=calibration.promise.statement,
+            pictures="pictures held out of training",
             root=str(readable.root.absolute()),
             thumbnails=thumbnails,
             facts=list_facts(exported.bundle.manifest, version=exported.bundle.version, data=config.data, table=table),

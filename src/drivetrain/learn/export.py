@@ -16,8 +16,8 @@ __all__ = ["attach_head"]
 def attach_head(trunk: Path, *, weight: FloatArray, bias: FloatArray) -> bytes:
     """The bytes of a model from `pixels` to `logits`, `embedding`, `frozen` and `feature_map`, in this order.
 
-    trunk is a file of prepare_trunk; logits = frozen @ weight.T + bias, with weight (k, d) and bias (k,), both finite,
-    kept as float32. A linear head has nothing before it, so embedding is frozen. Same input, same bytes.
+    trunk is a file of prepare_trunk; embedding is head.embed_features(frozen), logits = embedding @ weight.T + bias,
+    with weight (k, d) and bias (k,), both finite, kept as float32. Same input, same bytes.
     Raises InvalidInput if a shape is off or trunk is not such a file.
     """
     try:
@@ -32,8 +32,15 @@ def attach_head(trunk: Path, *, weight: FloatArray, bias: FloatArray) -> bytes:
     _check_head(weight, bias, feature_count)
     for name, array in (("head.weight", weight), ("head.bias", bias)):
         graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array, dtype=np.float32), name))
-    graph.node.append(helper.make_node("Gemm", ["frozen", "head.weight", "head.bias"], ["logits"], "head", transB=1))
-    graph.node.append(helper.make_node("Identity", ["frozen"], ["embedding"], "embedding"))
+    graph.node.extend(
+        [
+            helper.make_node("Sign", ["frozen"], ["head.sign"], "head.sign"),
+            helper.make_node("Abs", ["frozen"], ["head.abs"], "head.abs"),
+            helper.make_node("Sqrt", ["head.abs"], ["head.root"], "head.root"),
+            helper.make_node("Mul", ["head.sign", "head.root"], ["embedding"], "embedding"),
+            helper.make_node("Gemm", ["embedding", "head.weight", "head.bias"], ["logits"], "head", transB=1),
+        ]
+    )
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", weight.shape[0]])
     embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", feature_count])
     outputs = [logits, embedding, _copy(frozen), _copy(feature_map)]

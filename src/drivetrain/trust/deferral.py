@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from drivetrain.arrays import BoolArray, FloatArray
 from drivetrain.errors import InvalidInput
@@ -79,7 +79,7 @@ def certify_threshold(
         threshold = float(ranked[tried]) if tried < len(order) else float(np.nextafter(ranked[-1], -np.inf))
         k = int(np.searchsorted(-ranked, -threshold, side="left"))  # strictly above the threshold
         errors = int(wrong[k - 1]) if k else 0
-        if k == 0 or binom.cdf(errors, k, max_error) > 1 - confidence:
+        if k == 0 or bdtr(errors, k, max_error) > 1 - confidence:
             if k < needed:
                 continue  # ties hold this one below the least count: it was no test yet
             break
