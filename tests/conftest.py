@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from drivetrain.flows.train import TrainConfig, TrainResult, train
+from drivetrain.progress import SilentProgress
 from drivetrain.settings import Settings, load_settings
 
+TRAINED_SIZE = 96  # pixels: the smallest trunk, for speed
 SHAPES = ("circle", "square", "stripes")
 
 
@@ -74,6 +77,27 @@ def data_root() -> Path:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return load_settings(environ={}, folder=tmp_path, flags={"cache_dir": tmp_path / "cache"})
+
+
+@pytest.fixture(scope="session")
+def shared_cache() -> Path:
+    """The session's cache folder, so that the trunk is exported once (seconds) for all tests that train."""
+    return Path(os.environ["DRIVETRAIN_CACHE_DIR"])
+
+
+@pytest.fixture(scope="session")
+def trained(picture_folder: PictureFolder, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """A small model of three shapes, trained once on 108 pictures of 180; tests must not write to its files."""
+    return train(
+        TrainConfig(
+            data=picture_folder(per_class=60, suffix=".jpg"),
+            out=tmp_path_factory.mktemp("trained") / "shapes.dt",
+            size=TRAINED_SIZE,
+            valid_share=0.4,
+        ),
+        settings=load_settings(environ={}, flags={"cache_dir": shared_cache}),
+        progress=SilentProgress(),
+    )
 
 
 class PictureFolder(Protocol):

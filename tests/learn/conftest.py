@@ -9,9 +9,9 @@ from drivetrain.progress import SilentProgress
 
 
 @pytest.fixture(scope="session")
-def trunk_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trunk_cache(shared_cache: Path) -> Path:
     """A cache folder; read it, copy it, never change it."""
-    return tmp_path_factory.mktemp("trunk-cache")
+    return shared_cache
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,15 @@ import asyncio
 import re
 from collections.abc import Mapping
 from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from fastapi import FastAPI
 
 from drivetrain.errors import BundleRefused, Conflict, DrivetrainError, InvalidConfig, MissingExtra, NotFound
 from drivetrain.serve.app import create_app
+from drivetrain.serve.model import PredictorModel
 from drivetrain.serve.routes.pages import accuracy_in_words
 from drivetrain.serve.workers import WorkerPool
 
@@ -227,3 +230,16 @@ def test_openapi_describes_both_bodies_and_every_error() -> None:
     assert set(predict["requestBody"]["content"]) == {"image/*", "application/octet-stream", "multipart/form-data"}
     assert set(predict["responses"]) == {"200", "408", "413", "415", "422", "429", "500", "503"}
     assert set(described["paths"]) == {"/predict", "/health/live", "/health/ready", "/model"}
+
+
+def test_loaded_bundle_is_served_with_what_its_manifest_claims() -> None:
+    fake = FakeModel()
+    manifest = SimpleNamespace(evaluation={"n": 3}, decision={"statement": "so"})
+    predictor = SimpleNamespace(
+        name=fake.name, version=fake.version, classes=fake.classes, manifest=manifest, predict=fake.predict
+    )
+    app = create_app(PredictorModel(cast(Any, predictor)), settings())
+    described = call(app, "GET", "/model").json()
+    assert (described["evaluation"], described["policy"]) == ({"n": 3}, {"statement": "so"})
+    assert described["classes"] == list(fake.classes)
+    assert post(app, picture(), path="/predict?name=a").json()["label"] == "amber"

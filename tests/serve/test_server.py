@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+import subprocess
+import sys
 import threading
 
 import httpx
@@ -95,3 +98,23 @@ def test_all_addresses_are_told_as_one_that_opens() -> None:
     with start_server(make_app(), "0.0.0.0") as running:
         assert running.url.startswith("http://127.0.0.1:")
         assert httpx.get(f"{running.url}/health/live").json() == {"live": True}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
+def test_serve_tells_its_address_and_ends_on_ctrl_c() -> None:
+    program = """
+from drivetrain.serve.app import create_app
+from drivetrain.serve.server import serve
+from drivetrain.settings import load_settings
+app = create_app(None, load_settings(environ={}))
+serve(app, "127.0.0.1", 0, on_ready=lambda url: print(url, flush=True))
+print("ended", flush=True)
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert httpx.get(f"{url}/health/ready").status_code == 503
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=WAIT_S)
+    assert (out, err, process.returncode) == ("ended\n", "", 0)
