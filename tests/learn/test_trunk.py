@@ -209,30 +209,3 @@ def test_unwritable_cache_tells_the_setting(tmp_path: Path) -> None:
     file.write_bytes(b"")
     with pytest.raises(Unavailable, match=r"cache_dir: got \w+Error in .*Set DRIVETRAIN_CACHE_DIR"):
         prepare_trunk("efficientnet_lite0", size=96, cache_dir=file, progress=SilentProgress())
-
-
-def test_failed_write_leaves_nothing_aside(tmp_path: Path) -> None:
-    target = tmp_path / "in-the-way"
-    target.mkdir()
-    with pytest.raises(OSError, match="in-the-way"):
-        trunk_module._write_aside(target, b"data")
-    assert list(tmp_path.iterdir()) == [target]
-
-
-@pytest.mark.parametrize("shift", [1e-3, np.nan])
-def test_export_that_differs_from_torch_is_refused(trunk: Trunk, shift: float) -> None:
-    pixels = np.zeros((1, 3, 96, 96), np.float32)
-    session = ort.InferenceSession(trunk.model, providers=["CPUExecutionProvider"])
-    frozen, feature_map = session.run(None, {"pixels": pixels})
-    trunk_module._check_parity(trunk.model.read_bytes(), pixels, [frozen, feature_map])
-    with pytest.raises(Unavailable, match=r"away from torch's; want at most 1e-04"):
-        trunk_module._check_parity(trunk.model.read_bytes(), pixels, [frozen + np.float32(shift), feature_map])
-
-
-@pytest.mark.slow
-def test_largest_backbone_exports_at_its_own_size(tmp_path: Path) -> None:
-    trunk = prepare_trunk("efficientnet_lite2", size=None, cache_dir=tmp_path, progress=SilentProgress())
-    session = ort.InferenceSession(trunk.model, providers=["CPUExecutionProvider"])
-    frozen, feature_map = session.run(None, {"pixels": np.zeros((1, 3, 260, 260), np.float32)})
-    assert frozen.shape == (1, 1280)
-    assert feature_map.shape == (1, 1280, 9, 9)
