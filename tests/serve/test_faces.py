@@ -174,7 +174,7 @@ def test_page_is_strict_about_what_it_loads() -> None:
 
 def test_page_says_what_the_model_is() -> None:
     page = call(make_app(), "GET", "/").text.replace("\N{NO-BREAK SPACE}", " ")
-    assert "Right on 93.1 % of 1,372 pictures it had never seen" in page
+    assert "Right on 93.1 % of 1,372 pictures held out of its training" in page
     assert "between 90.0 % and 95.5 %" in page
     assert "at most 5 % are wrong" in page
     assert "<li>emerald</li>" in page

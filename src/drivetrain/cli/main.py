@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from drivetrain.errors import DrivetrainError, InvalidConfig
+from drivetrain.errors import DrivetrainError, InvalidConfig, MissingExtra
 
 __all__ = ["VERBS", "main"]
 
@@ -25,6 +25,8 @@ VERBS = {
     "predict": "drivetrain.cli.predict",
     "serve": "drivetrain.cli.serve",
 }
+# module that may be absent -> the extra that brings it
+_EXTRA_OF = dict.fromkeys(("onnx", "onnxscript", "safetensors", "sklearn", "threadpoolctl", "torch"), "train")
 _FAILED, _MISUSED, _STOPPED = 1, 2, 130
 
 
@@ -55,7 +57,7 @@ def _guard(run: Callable[..., None]) -> Callable[..., None]:
     @wraps(run)
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
-            run(*args, **kwargs)
+            _run_or_name_extra(run, *args, **kwargs)
         except DrivetrainError as exc:
             if kwargs.get("as_json"):
                 error = {"code": exc.code, "message": exc.message, "field": exc.field}
@@ -70,6 +72,17 @@ def _guard(run: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(_FAILED) from None
 
     return guarded
+
+
+def _run_or_name_extra(run: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    try:
+        run(*args, **kwargs)
+    except ModuleNotFoundError as exc:
+        package = (exc.name or "").partition(".")[0]
+        if package not in _EXTRA_OF:
+            raise
+        verb = run.__module__.rpartition(".")[2]
+        raise MissingExtra(f"`drivetrain {verb}`", package=package, extra=_EXTRA_OF[package]) from None
 
 
 def _show_version(is_asked: bool) -> None:

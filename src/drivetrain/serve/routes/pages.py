@@ -57,7 +57,7 @@ def accuracy_in_words(evaluation: object) -> str:
         return "Nobody has measured it on held-out pictures yet, so nobody knows how often it is right."
     accuracy, low, high, n = numbers
     return (
-        f"Right on {_percent(accuracy)} of {n:,.0f} pictures it had never seen; "
+        f"Right on {_percent(accuracy)} of {n:,.0f} pictures held out of its training; "
         f"its true accuracy is likely between {_percent(low)} and {_percent(high)}."
     )
 

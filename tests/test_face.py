@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import drivetrain
+from drivetrain import Prediction, load
+from drivetrain.flows.train import TrainResult
+
+
+def test_the_names_of_the_design_are_there(trained: TrainResult) -> None:
+    picture = next(Path(trained.bundle).parent.parent.rglob("*.jpg"))
+    answer = load(trained.bundle).predict(picture)
+    assert isinstance(answer, Prediction)
+    assert answer.version == trained.version
+
+
+def test_every_public_name_can_be_had() -> None:
+    assert [name for name in drivetrain.__all__ if not hasattr(drivetrain, name)] == []
+    assert set(drivetrain.__all__) <= set(dir(drivetrain))
+
+
+def test_a_name_that_is_not_there_is_told() -> None:
+    with pytest.raises(AttributeError, match="it has Prediction, Predictor, load"):
+        drivetrain.Learner  # noqa: B018 - the access is the test
