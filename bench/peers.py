@@ -1,7 +1,7 @@
 """`make bench-peers`: fastai and drivetrain on the same pictures, the same backbone and the same cores.
 
-Runs in the peers' own environment and calls drivetrain as a command, so that neither sees the other's packages. fastai gets
-what its book's chapter 2 does: Resize, aug_transforms, fine_tune. Both train on clothing/train, hold out
+Runs in the peers' own environment and calls drivetrain as a command, so that neither sees the other's packages. fastai
+gets what its book's chapter 2 does: Resize, aug_transforms, fine_tune. Both train on clothing/train, hold out
 clothing/validation, and are judged on clothing/test.
 """
 
