@@ -19,7 +19,9 @@ function oneOf(labels) {
 }
 
 export function reasonSentences(answer) {
-  const said = answer.reasons.map((reason) => {
+  // Of something unknown, neither its style nor "it may be A or B" says anything: the first reason stands alone.
+  const reasons = answer.reasons.includes("unknown") ? ["unknown"] : answer.reasons;
+  const said = reasons.map((reason) => {
     if (reason !== "low_confidence") return REASONS[reason] ?? `I was told to leave this to a person (${reason}).`;
     return answer.label_set.length > 1
       ? `I am not sure enough: it may be ${oneOf(answer.label_set)}.`
