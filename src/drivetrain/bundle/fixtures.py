@@ -11,11 +11,24 @@ import numpy as np
 from PIL import Image
 
 from drivetrain.arrays import FloatArray
+from drivetrain.bundle.plain_json import read_json
 from drivetrain.errors import BundleRefused
 
-__all__ = ["EXPECTED", "Fixture", "check_fixtures", "encode_picture", "make_synthetic_pictures", "pack", "unpack"]
+__all__ = [
+    "EXPECTED",
+    "Fixture",
+    "check_fixtures",
+    "compare_answers",
+    "encode_picture",
+    "make_synthetic_pictures",
+    "pack",
+    "unpack",
+]
 
 EXPECTED = "fixtures/expected.json"
+_MAX_FIXTURES = 16  # each is decoded and run at every load
+_PNG = b"\x89PNG\r\n\x1a\n"
+_LEAST = 1e-300  # a probability; below it, float64 has no logarithm to compare
 _TURNED = 6  # EXIF orientation "rotate 90 clockwise": proves that exif_transpose is there
 
 
@@ -69,42 +82,50 @@ def pack(fixtures: Sequence[Fixture]) -> dict[str, bytes]:
 
 
 def unpack(members: Mapping[str, bytes], *, class_count: int) -> list[Fixture]:
-    """The fixtures of a bundle. Raises BundleRefused unless every picture has its answer, and there is one at least."""
-    try:
-        expected = json.loads(members[EXPECTED])
-    except (ValueError, RecursionError) as exc:
-        raise _off(str(exc), "JSON") from None
+    """The fixtures of a bundle. Raises BundleRefused unless each is a PNG with its answer, and there is one."""
+    expected = read_json(members[EXPECTED], where=EXPECTED, code="bundle_fixtures")
     pictures = {name.removeprefix("fixtures/") for name in members if name.startswith("fixtures/")} - {"expected.json"}
     if not isinstance(expected, dict) or not expected or expected.keys() != pictures:
         raise _off(f"{len(pictures)} pictures", "as many answers, and one at least")
+    if len(expected) > _MAX_FIXTURES:
+        raise _off(f"{len(expected)} pictures", f"at most {_MAX_FIXTURES}")
     fixtures = []
     for name, row in sorted(expected.items()):
-        is_row = isinstance(row, list) and all(isinstance(p, float | int) and 0 <= p <= 1 for p in row)
+        is_row = isinstance(row, list) and all(type(p) in (float, int) and 0 <= p <= 1 for p in row)
         if not is_row or len(row) != class_count:
             raise _off(row, f"{class_count} probabilities for {name}")
-        fixtures.append(
-            Fixture(name=name, picture=members[f"fixtures/{name}"], probabilities=np.asarray(row, dtype=np.float64))
-        )
+        picture = members[f"fixtures/{name}"]
+        if not picture.startswith(_PNG):
+            raise _off(f"{name}, which is no PNG", "PNGs, which decode the same everywhere")
+        fixtures.append(Fixture(name=name, picture=picture, probabilities=np.asarray(row, dtype=np.float64)))
     return fixtures
+
+
+def compare_answers(expected: FloatArray, answer: FloatArray) -> float:
+    """How far two rows of probabilities (k,) are apart: 0 if equal, NaN if either holds one.
+
+    The larger of two differences: of a probability, and of a log-probability as a share of their spread (of 1, if that
+    is less). A sure model answers 1.0000 whatever is done to the picture; its log-probabilities still tell.
+    """
+    logs, other = np.log(np.maximum(expected, _LEAST)), np.log(np.maximum(answer, _LEAST))
+    spread = max(1.0, float(np.ptp(logs)))
+    return float(np.maximum(np.abs(expected - answer).max(), np.abs(logs - other).max() / spread))
 
 
 def check_fixtures(fixtures: Sequence[Fixture], answers: Sequence[FloatArray], *, tolerance: float) -> float:
     """The largest difference between answers and expectation; raises BundleRefused beyond `tolerance`."""
     worst = 0.0
     for fixture, answer in zip(fixtures, answers, strict=True):
-        difference = float(np.abs(fixture.probabilities - answer).max())
-        worst = max(worst, difference)
-        # written so that a NaN is refused too; two classes within the tolerance of each other may swap
-        best = int(np.argmax(answer))
-        is_same = fixture.probabilities[best] >= fixture.probabilities.max() - tolerance
-        if not difference <= tolerance or not is_same:
+        difference = compare_answers(fixture.probabilities, answer)
+        if not difference <= tolerance:  # written so that a NaN is refused too
             raise BundleRefused(
                 "bundle_fixtures",
                 f"fixtures/{fixture.name}",
-                got=f"probabilities off by {difference:.2g}",
+                got=f"an answer off by {difference:.2g}",
                 want=f"at most {tolerance:g}, as when the model was made",
                 hint="Preprocessing, weights or runtime differ from the maker's: this model would answer wrongly here.",
             )
+        worst = max(worst, difference)
     return worst
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ __all__ = ["SCHEMA_VERSION", "FileEntry", "Manifest"]
 SCHEMA_VERSION = "1.0"  # the major number rises when an older reader would misread the file
 _TASKS = ("classification",)
 _MAX_CLASSES = 10_000
+_MAX_NAME_CHARS = 255
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a name with these would steer the terminal that prints it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +116,7 @@ def _off(where: str, got: object, want: str) -> BundleRefused:
 
 def _check_schema(version: object) -> None:
     major = SCHEMA_VERSION.partition(".")[0]
-    if not isinstance(version, str) or version.partition(".")[0] != major:
+    if not isinstance(version, str) or not re.fullmatch(rf"{major}\.[0-9]{{1,4}}", version):
         raise BundleRefused(
             "bundle_schema",
             "manifest.schema_version",
@@ -126,23 +129,26 @@ def _check_schema(version: object) -> None:
 def _check_values(values: Mapping[str, Any]) -> None:
     if values["task"] not in _TASKS:
         raise _off("manifest.task", values["task"], "one of " + ", ".join(_TASKS))
+    if not _is_name(values["name"]):
+        raise _off("manifest.name", values["name"], f"1 to {_MAX_NAME_CHARS} characters to print")
     classes = values["classes"]
-    if not all(isinstance(name, str) and name for name in classes) or len(set(classes)) != len(classes):
-        raise _off("manifest.classes", classes, "different names")
     if not 2 <= len(classes) <= _MAX_CLASSES:
         raise _off("manifest.classes", f"{len(classes)} classes", f"2 to {_MAX_CLASSES}")
+    if not all(_is_name(name) for name in classes) or len(set(classes)) != len(classes):
+        raise _off("manifest.classes", classes, f"different names of 1 to {_MAX_NAME_CHARS} characters to print")
     if not all(isinstance(op, dict) for op in values["preprocess"]):
         raise _off("manifest.preprocess", values["preprocess"], "a list of ops")
     if not 0 < values["tolerance"] <= 0.01:  # a stranger's bundle must not wave its own fixtures through
         raise _off("manifest.tolerance", values["tolerance"], "above 0 and at most 0.01")
 
 
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _MAX_NAME_CHARS and not _CONTROL.search(value)
+
+
 def _read_entry(entry: object) -> FileEntry:
-    if (
-        isinstance(entry, dict)
-        and isinstance(entry.get("path"), str)
-        and isinstance(entry.get("sha256"), str)
-        and isinstance(entry.get("size"), int)
-    ):
-        return FileEntry(path=entry["path"], sha256=entry["sha256"], size=entry["size"])
+    if isinstance(entry, dict) and entry.keys() == {"path", "sha256", "size"}:
+        path, sha256, size = entry["path"], entry["sha256"], entry["size"]
+        if isinstance(path, str) and isinstance(sha256, str) and type(size) is int:
+            return FileEntry(path=path, sha256=sha256, size=size)
     raise _off("manifest.files", entry, "path, sha256 and size")

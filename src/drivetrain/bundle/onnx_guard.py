@@ -1,5 +1,6 @@
-"""Look through a stranger's ONNX file before a runtime opens it: no file outside it, no operator that brings code.
+"""Look through a stranger's ONNX file before a runtime opens it.
 
+No file outside it, no operator that brings code, no subgraph: what is left is arithmetic in a straight line.
 The runtime image has no `onnx` package, so this walks the protobuf wire format itself. Field numbers are those of
 onnx.proto3: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3
 """
@@ -14,45 +15,59 @@ __all__ = ["check_onnx"]
 
 _MEMBER = "model.onnx"
 _DOMAINS = ("", "ai.onnx")
-_MAX_DEPTH = 16
+_MAX_FIELDS = 200_000  # a hundred times what a large backbone has
 
 # message -> {field number: the message it holds}, only along the ways that lead to a tensor or a node
 _CHILDREN: dict[str, dict[int, str]] = {
-    "model": {7: "graph", 8: "opset", 20: "training", 25: "function"},
-    "training": {1: "graph", 2: "graph"},
+    "model": {7: "graph", 8: "opset"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
-    "function": {7: "node", 9: "opset", 11: "attribute"},
     "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "attribute": {5: "tensor", 10: "tensor", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {},
     "opset": {},
 }
+# message -> {field number: what it would bring}
+_REFUSED: dict[str, dict[int, str]] = {
+    "model": {20: "training steps", 25: "functions of its own"},
+    "attribute": {6: "a graph inside an operator", 11: "graphs inside an operator"},
+    "tensor": {13: "tensor data in another file"},
+}
 _DOMAIN_FIELD = {"opset": 1, "node": 7}
+_DATA_LOCATION = 14  # of a tensor: 0 here, 1 in another file
 
 
 def check_onnx(data: bytes) -> None:
-    """Raise BundleRefused (bundle_model) on external tensor data, a foreign operator domain, or what is no ONNX."""
+    """Raise BundleRefused (bundle_model) on external tensor data, a foreign operator domain, functions, subgraphs, or
+    what is no ONNX."""
     if not data:
         raise _refuse("an empty file", "an ONNX model")
-    _check_message(memoryview(data), "model", depth=0)
+    waiting = [(memoryview(data), "model")]
+    seen = 0
+    while waiting:
+        message, kind = waiting.pop()
+        for number, value in _fields(message):
+            seen += 1
+            if seen > _MAX_FIELDS:
+                raise _refuse("a message of countless parts", f"at most {_MAX_FIELDS:,} fields")
+            _check_field(kind, number, value)
+            child = _CHILDREN[kind].get(number)
+            if child is not None:
+                if not isinstance(value, memoryview):
+                    raise _refuse("a damaged message", "an ONNX model")
+                waiting.append((value, child))
 
 
-def _check_message(data: memoryview, kind: str, *, depth: int) -> None:
-    if depth > _MAX_DEPTH:
-        raise _refuse("messages nested without end", f"at most {_MAX_DEPTH} levels")
-    children = _CHILDREN[kind]
-    for number, value in _fields(data):
-        if kind == "tensor" and (number == 13 or (number == 14 and value != 0)):
-            raise _refuse("tensor data in another file", "all tensors inside model.onnx")
-        if number == _DOMAIN_FIELD.get(kind) and isinstance(value, memoryview):
-            domain = bytes(value).decode("utf-8", "replace")
-            if domain not in _DOMAINS:
-                raise _refuse(f"operators of {domain!r}", "standard ONNX operators only")
-        if number in children:
-            if not isinstance(value, memoryview):
-                raise _refuse("a damaged message", "an ONNX model")
-            _check_message(value, children[number], depth=depth + 1)
+def _check_field(kind: str, number: int, value: int | memoryview) -> None:
+    what = _REFUSED.get(kind, {}).get(number)
+    if kind == "tensor" and number == _DATA_LOCATION and value != 0:
+        what = "tensor data in another file"
+    if what is not None:
+        raise _refuse(what, "one graph with all tensors inside model.onnx")
+    if number == _DOMAIN_FIELD.get(kind):
+        domain = bytes(value).decode("utf-8", "replace") if isinstance(value, memoryview) else str(value)
+        if domain not in _DOMAINS:
+            raise _refuse(f"operators of {domain!r}", "standard ONNX operators only")
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
@@ -61,6 +76,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     while at < end:
         key, at = _varint(data, at)
         number, wire = key >> 3, key & 7
+        if not 0 < number < 1 << 29:  # a protobuf reader would drop the high bits, and so see another field than we
+            raise _refuse("a damaged message", "an ONNX model")
         if wire == 0:
             value, at = _varint(data, at)
             yield number, value

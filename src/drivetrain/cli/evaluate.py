@@ -18,7 +18,11 @@ def run(
     threads: ThreadsOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Accuracy with interval, per class, calibration, deferral and out-of-domain rates on labelled pictures."""
+    """Say how good a model is on labelled pictures.
+
+    Accuracy with its interval, for each class too; how often it decides alone, and is wrong there; how well its
+    probabilities are calibrated. Where DATA marks pictures as test, only those are read.
+    """
     from drivetrain.flows.evaluate import evaluate
     from drivetrain.runtime.predictor import load
 

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from drivetrain.cli.shared import JsonFlag, ThreadsOption, limits_of, open_settings, percent, print_json
-from drivetrain.errors import UnreadablePicture
+from drivetrain.cli.shared import JsonFlag, ThreadsOption, escape_text, limits_of, open_settings, percent, print_json
+from drivetrain.errors import DrivetrainError, NotFound, UnreadablePicture
+from drivetrain.runtime.prediction import Prediction
 
 __all__ = ["run"]
 
@@ -21,40 +22,50 @@ def run(
     threads: ThreadsOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Answer for pictures and folders of them; exits 1 if one of them could not be read.
+    """Answer for pictures, and for folders of them.
 
-    With --json, a line each: path, label, probability, ood_score, ood_p_value, decision, reasons; or path and error.
+    A line for each picture; exits 1 if one of them could not be read. With --json, each line is a JSON object: path,
+    label, probability, probabilities, label_set, ood_score, ood_p_value, decision, reasons, version; or path and error.
     """
     from drivetrain.runtime.predictor import load
 
     settings = open_settings(threads=threads)
     predictor = load(model, limits=limits_of(settings), threads=settings.worker_threads)
-    files = list(_files(paths))
+    asked = list(_find(paths))
+    answers = predictor.predict_many([file for file, error in asked if error is None])
     n_failed = 0
-    for file, answer in zip(files, predictor.predict_many(files), strict=True):
-        if isinstance(answer, UnreadablePicture):
-            n_failed += 1
-            if as_json:
-                error = {"code": answer.code, "message": answer.message, "field": answer.field}
-                print_json({"path": str(file), "error": error}, indent=None)
-            else:
-                sys.stderr.write(f"{file}: {answer.reason}\n")
-        elif as_json:
-            print_json({"path": str(file), **answer.as_json()}, indent=None)
-        else:
-            doubt = "" if answer.decision == "accept" else f"  a person should look ({', '.join(answer.reasons)})"
-            sys.stdout.write(f"{file}: {answer.label} {percent(answer.probability)}{doubt}\n")
-    if not files:
-        sys.stderr.write("no picture found\n")
-    if n_failed or not files:
+    for file, error in asked:
+        answer = next(answers) if error is None else error
+        n_failed += isinstance(answer, DrivetrainError)
+        _print_answer(file, answer, as_json=as_json)
+    if n_failed:
         raise typer.Exit(1)
 
 
-def _files(paths: list[Path]) -> Iterator[Path]:
+def _find(paths: list[Path]) -> Iterator[tuple[Path, DrivetrainError | None]]:
+    """Each picture to answer for; a path that leads to none, with what is wrong with it."""
     from drivetrain.data.items import picture_files
 
     for path in paths:
-        if path.is_dir():
-            yield from picture_files(path)
+        files = picture_files(path) if path.is_dir() else [path]
+        if not files:
+            yield path, NotFound(str(path), got="a folder without a picture", want="one picture at least")
+        for file in files:
+            missing = None if file.exists() else NotFound(str(file), got="no such file", want="a picture or a folder")
+            yield file, missing
+
+
+def _print_answer(file: Path, answer: Prediction | DrivetrainError, *, as_json: bool) -> None:
+    if isinstance(answer, DrivetrainError):
+        if as_json:
+            error = {"code": answer.code, "message": answer.message, "field": answer.field}
+            print_json({"path": str(file), "error": error}, indent=None)
         else:
-            yield path
+            reason = answer.reason if isinstance(answer, UnreadablePicture) else answer.got
+            sys.stderr.write(f"{escape_text(str(file))}: {escape_text(reason)}\n")
+    elif as_json:
+        print_json({"path": str(file), **answer.as_json()}, indent=None)
+    else:
+        doubt = "" if answer.decision == "accept" else f"  a person should look ({', '.join(answer.reasons)})"
+        told = f"{escape_text(answer.label)} {percent(answer.probability)}"
+        sys.stdout.write(f"{escape_text(str(file))}: {told}{doubt}\n")

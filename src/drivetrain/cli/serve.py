@@ -20,7 +20,10 @@ def run(
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
     threads: ThreadsOption = None,
 ) -> None:
-    """Answer over HTTP, with a page for people: drop a picture, or take one with the phone."""
+    """Answer over HTTP, with a page for people.
+
+    Drop a picture on the page, or take one with the phone; programs POST to /predict.
+    """
     serve_model(model, settings=open_settings(host=host, port=port, threads=threads))
 
 

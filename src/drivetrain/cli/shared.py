@@ -12,7 +12,16 @@ from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.progress import Progress, SilentProgress, TerminalProgress
 from drivetrain.settings import Settings, load_settings
 
-__all__ = ["JsonFlag", "ThreadsOption", "limits_of", "open_progress", "open_settings", "percent", "print_json"]
+__all__ = [
+    "JsonFlag",
+    "ThreadsOption",
+    "escape_text",
+    "limits_of",
+    "open_progress",
+    "open_settings",
+    "percent",
+    "print_json",
+]
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="JSON alone on stdout; progress and messages go to stderr.")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Pictures at once; default: every core.")]
@@ -41,3 +50,8 @@ def print_json(value: Any, *, indent: int | None = 1) -> None:
 def percent(share: float, *, digits: int = 1) -> str:
     """0.903 -> 90.3 %."""
     return f"{100 * share:.{digits}f} %"
+
+
+def escape_text(text: str) -> str:
+    """Text of other people's making (a file's name, a class) on one line, unable to steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -28,7 +28,10 @@ def run(
     threads: ThreadsOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make a model from a folder of pictures: NAME.dt, and report.html beside it."""
+    """Make a model, NAME.dt, from a folder of pictures.
+
+    A report of what it learned and what it gets wrong, report.html, is written beside it.
+    """
     from drivetrain.flows.fixtures import FixtureSource
     from drivetrain.flows.train import TrainConfig, train
     from drivetrain.imaging.preprocess import ResizeMethod

@@ -36,8 +36,9 @@ def write_datasheet(
         f"{sum(totals.values()):,} pictures in {len(totals)} classes; the largest, {_plain(most)}, has "
         f"{totals[most] / totals[least]:.1f} times the pictures of the smallest, {_plain(least)}.",
         "",
-        f"{len(unreadable):,} files could not be read and were left out" + (":" if unreadable else "."),
-        *(f"- `{_plain(path)}`: {_plain(reason)}" for path, reason in unreadable[:100]),
+        f"Files that could not be read and were left out: {len(unreadable) or 'none'}",
+        "",
+        *(f"- {_plain(path)}: {_plain(reason)}" for path, reason in unreadable[:100]),
         *([f"- and {len(unreadable) - 100:,} more"] if len(unreadable) > 100 else []),
         "",
         "## What nobody has written down yet",
@@ -51,6 +52,7 @@ def write_datasheet(
 def _plain(text: str) -> str:
     """Text of other people's making, unable to end a table cell or to start markup."""
     safe = text.encode("utf-8", "backslashreplace").decode()
-    for character in "\\`*_[]<>|#":
-        safe = safe.replace(character, "\\" + character) if character != "<" else safe.replace("<", "&lt;")
+    for character in "\\`*_[]|#~":
+        safe = safe.replace(character, "\\" + character)
+    safe = safe.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return " ".join(safe.split())

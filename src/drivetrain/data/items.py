@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drivetrain.errors import InvalidInput, NotFound
@@ -25,6 +26,9 @@ SPLITS = {
     "val": "valid",
     "test": "test",
 }
+# what systems, not people, put beside pictures; @eaDir holds a small copy of each, which no split may see twice
+_SYSTEM_NAMES = frozenset({"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"})
+_BAD_NAME = "its name is not UTF-8: rename it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +43,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Items:
-    """All items below `root`, ordered by path; `others` counts the files that are no pictures by their name."""
+    """All items below `root`, ordered by path, and what stands beside them."""
 
     root: Path
     items: tuple[Item, ...]
-    others: int = 0
+    others: int = 0  # files that are no pictures by their name, stand in no class, or are not in labels.csv
+    unusable: tuple[tuple[str, str], ...] = ()  # (path, reason) of pictures that cannot be items
+    empty: tuple[str, ...] = ()  # folders in the place of a class, without a picture
 
     def __len__(self) -> int:
         return len(self.items)
@@ -66,11 +72,22 @@ class Items:
 
     def keep(self, items: Sequence[Item]) -> Items:
         """The same data with these items only."""
-        return Items(root=self.root, items=tuple(items), others=self.others)
+        return replace(self, items=tuple(items))
+
+    def note_left_out(self) -> list[str]:
+        """What no reader takes, for a person."""
+        notes = []
+        if self.others:
+            notes.append(
+                f"Left out, being no pictures by their name, or without a label: {_count(self.others, 'file')}."
+            )
+        if self.empty:
+            notes.append(f"Folders without a picture, so no classes: {', '.join(map(repr, self.empty))}.")
+        return notes
 
 
 def read_items(root: Path) -> Items:
-    """The items of DATA: `labels.csv` where it stands, else a folder per class, else train/ and valid/ with those.
+    """The items of DATA: `labels.csv` where it stands, else train/, valid/ and test/, else a folder per class.
 
     Hidden files and folders are left out. Raises NotFound or InvalidInput; no picture is opened yet.
     """
@@ -82,8 +99,10 @@ def read_items(root: Path) -> Items:
     if not items.items:
         raise InvalidInput(
             "DATA",
-            got=f"no picture in {root}",
-            want=f"a folder per class with pictures ({', '.join(sorted(SUFFIXES))}), or labels.csv",
+            got=f"no picture in {root}"
+            + (f", but {_count(items.others, 'other file')}" if items.others else "")
+            + (f", and {_count(len(items.unusable), 'picture')} whose name is not UTF-8" if items.unusable else ""),
+            want=f"a folder per class with pictures ({', '.join(sorted(SUFFIXES))}), or {LABELS_FILE}",
             hint="Example: bears/grizzly/1.jpg, bears/black/2.jpg.",
         )
     return items
@@ -91,69 +110,151 @@ def read_items(root: Path) -> Items:
 
 def picture_files(folder: Path) -> list[Path]:
     """Every picture by name below `folder`, hidden ones left out, in a fixed order."""
-    return [file for file in _walk(folder) if file.suffix.lower() in SUFFIXES]
+    return [file for file in _walk(folder) if _is_picture(file)]
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        yield from (Path(here) / name for name in sorted(files) if not _is_hidden(name))
+def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Every file below `folder`; links to folders are followed, but never back up to one that we are in."""
+    real = folder.resolve()
+    if real in above:
+        return
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted((entry.name, entry.is_dir()) for entry in found if not _is_hidden(entry.name))
+    except OSError as exc:  # left out in silence, its class would be gone
+        raise InvalidInput("DATA", got=f"{folder}: {exc.strerror}", want="a folder that can be read") from None
+    for name, is_folder in entries:
+        if is_folder:
+            yield from _walk(folder / name, (*above, real))
+        else:
+            yield folder / name
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+    return name.startswith(".") or name in _SYSTEM_NAMES
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name can be written down: one in another encoding than UTF-8 cannot, anywhere."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _compose(label: str) -> str:
+    """One spelling for one name: a Mac writes an umlaut as two characters where others write one."""
+    return unicodedata.normalize("NFC", label)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
 def _read_folders(root: Path) -> Items:
-    tops = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
-    parts = {name: SPLITS.get(name.lower()) for name in tops}
-    is_split = "train" in parts.values() and None not in parts.values()
-    items: list[Item] = []
-    loose: list[str] = []
+    pictures: dict[str, list[str]] = defaultdict(list)  # top folder ("" for none) -> paths
     others = 0
     for file in _walk(root):
         steps = file.relative_to(root).parts
-        if file.suffix.lower() not in SUFFIXES:
+        if _is_picture(file):
+            pictures[steps[0] if len(steps) > 1 else ""].append("/".join(steps))
+        else:
             others += 1
-            continue
-        if len(steps) < (3 if is_split else 2):
-            loose.append("/".join(steps))
-            continue
-        # bears/grizzly/alaska/1.jpg is a grizzly: the class is the top folder, however deep the picture lies
-        label, split = (steps[1], parts[steps[0]]) if is_split else (steps[0], None)
-        items.append(Item(path="/".join(steps), label=label, split=split))
+    loose = pictures.pop("", [])
+    parts = _find_parts(root, pictures)
+    items: list[Item] = []
+    unusable: list[tuple[str, str]] = []
+    for top, paths in pictures.items():
+        for path in paths:
+            steps = tuple(path.split("/"))
+            if top in parts and len(steps) < 3:
+                loose.append(path)
+            elif not _is_text(path):
+                unusable.append((path.encode("utf-8", "backslashreplace").decode(), _BAD_NAME))
+            else:
+                # bears/grizzly/alaska/1.jpg is a grizzly: the class is the top folder, however deep the picture lies
+                label = steps[1] if top in parts else steps[0]
+                items.append(Item(path=path, label=_compose(label), split=parts.get(top)))
     if loose and not items:
         raise InvalidInput(
             "DATA",
-            got=f"{len(loose)} pictures in {root} itself, such as {loose[0]}",
+            got=f"{_count(len(loose), 'picture')} in no folder of a class, such as {loose[0]}",
             want="a folder per class",
             hint=f"Put each into a folder named after its class, or write {LABELS_FILE} (columns path,label).",
         )
-    return Items(root=root, items=tuple(items), others=others + len(loose))
+    return Items(
+        root=root,
+        items=tuple(sorted(items, key=lambda item: item.path)),
+        others=others + len(loose),
+        unusable=tuple(sorted(unusable)),
+        empty=_find_empty(root, parts, {item.label for item in items}),
+    )
+
+
+def _find_parts(root: Path, pictures: dict[str, list[str]]) -> dict[str, str]:
+    """top folder -> part, where the folders with pictures are train/, valid/ and test/; else nothing.
+
+    Raises InvalidInput where they are and others stand beside them: "train" would be learned as a class.
+    """
+    parts = {top: SPLITS[top.lower()] for top in pictures if top.lower() in SPLITS}
+    beside = sorted(set(pictures) - set(parts))
+    if not beside:
+        return parts
+    is_nested = any(path.count("/") > 1 for top in parts for path in pictures[top])
+    if not is_nested or len(set(parts.values())) < 2:  # classes that happen to be called so, a train for one
+        return {}
+    raise InvalidInput(
+        "DATA",
+        got=f"{', '.join(sorted(parts))} and beside them {', '.join(map(repr, beside[:5]))} with pictures, in {root}",
+        want="either a folder per class, or train, valid and test with a folder per class in each",
+        hint="Move the others away.",
+    )
+
+
+def _find_empty(root: Path, parts: dict[str, str], labels: set[str]) -> tuple[str, ...]:
+    """Folders where a class is looked for, none of whose pictures became an item."""
+    homes = [root / top for top in parts] or [root]
+    names = {entry.name for home in homes for entry in home.iterdir() if entry.is_dir() and not _is_hidden(entry.name)}
+    return tuple(sorted({_compose(name) for name in names if _is_text(name)} - labels - set(parts)))
 
 
 def _read_labels_file(root: Path) -> Items:
     file = root / LABELS_FILE
+    rows: list[tuple[int, list[str]]] = []  # with the number of the line they end on
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            rows = list(csv.reader(lines))
-    except (UnicodeDecodeError, csv.Error) as exc:
+            reader = csv.reader(lines, strict=True)
+            rows.extend((reader.line_num, row) for row in reader)
+    except (UnicodeDecodeError, csv.Error, OSError) as exc:
         raise InvalidInput(str(file), got=str(exc), want="UTF-8 text, comma-separated") from None
-    header = [name.strip().lower() for name in rows[0]] if rows else []
+    header = [name.strip().lower() for name in rows[0][1]] if rows else []
     unknown = [name for name in header if name not in _COLUMNS]
     if unknown or len(set(header)) != len(header) or not {"path", "label"} <= set(header):
         raise InvalidInput(
-            f"{file} line 1", got=",".join(header), want="columns path,label and, if you like, group,split"
+            f"{file} line 1",
+            got=",".join(header) or "nothing",
+            want="columns path,label and, if you like, group,split; commas between them",
         )
     items: dict[str, Item] = {}
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in rows[1:]:
         if not any(cell.strip() for cell in row):
             continue
         item = _read_row(f"{file} line {number}", root, header, row)
         if item.path in items:
             raise InvalidInput(f"{file} line {number}", got=f"{item.path} again", want="each path once")
         items[item.path] = item
-    return Items(root=root, items=tuple(items[path] for path in sorted(items)))
+    if not items:
+        raise InvalidInput(str(file), got="no row below the header", want="a row for each picture")
+    return Items(
+        root=root,
+        items=tuple(items[path] for path in sorted(items)),
+        others=sum(path.relative_to(root).as_posix() not in items for path in picture_files(root)),
+    )
 
 
 def _read_row(where: str, root: Path, header: Sequence[str], row: Sequence[str]) -> Item:
@@ -172,7 +273,7 @@ def _read_row(where: str, root: Path, header: Sequence[str], row: Sequence[str])
         raise InvalidInput(f"{where}, split", got=split, want="train, valid, test or nothing")
     return Item(
         path=path.as_posix(),
-        label=cells["label"],
+        label=_compose(cells["label"]),
         group=cells.get("group") or None,
         split=SPLITS[split.lower()] if split else None,
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drivetrain.data.items import Item
 from drivetrain.errors import InvalidConfig, InvalidInput
 
-__all__ = ["MIN_PER_CLASS", "Split", "check_classes", "order_by_seed", "split_items"]
+__all__ = ["MIN_PER_CLASS", "Split", "check_classes", "check_valid_share", "order_by_seed", "split_items"]
 
 MIN_PER_CLASS = 5  # readable pictures; with fewer no part of a class can be held out and say anything
 
@@ -33,43 +33,59 @@ class Split:
 
 def order_by_seed(items: Sequence[Item], seed: int) -> list[Item]:
     """A shuffle that depends on each item's path and the seed alone, not on the order given nor on the machine."""
-    return sorted(items, key=lambda item: hashlib.sha256(f"{seed}:{item.path}".encode()).digest())
+    return sorted(items, key=lambda item: _draw(seed, item.path))
+
+
+def _draw(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
 
 
 def split_items(items: Sequence[Item], *, valid_share: float, seed: int) -> Split:
     """The data's own split where it has one, else `valid_share` of each class held out (at least one picture).
 
-    Raises InvalidConfig for a share outside (0, 1), InvalidInput where a class would have no picture on one side.
+    Pictures of one group stay together; the share then holds as nearly as whole groups allow. Raises InvalidConfig for
+    a share outside (0, 1), InvalidInput where a class would have no picture on one side, or a group some on both.
     """
-    if not 0 < valid_share < 1:
-        raise InvalidConfig("--valid", got=valid_share, want="a share between 0 and 1, such as 0.2")
+    check_valid_share(valid_share)
     own = [item for item in items if item.split != "test"]
-    left_out = tuple(item for item in items if item.split == "test")
-    if any(item.split == "valid" for item in own):
-        split = Split(
-            train=tuple(item for item in own if item.split != "valid"),
-            valid=tuple(item for item in own if item.split == "valid"),
-            left_out=left_out,
-        )
-    else:
-        split = _split_by_share(own, valid_share, seed, left_out)
+    valid = {item.path for item in own if item.split == "valid"} or _choose_valid(own, valid_share, seed)
+    split = Split(
+        train=tuple(item for item in own if item.path not in valid),
+        valid=tuple(item for item in own if item.path in valid),
+        left_out=tuple(item for item in items if item.split == "test"),
+    )
     _check_sides(split)
+    _check_groups(split)
     return split
 
 
-def _split_by_share(items: Sequence[Item], share: float, seed: int, left_out: tuple[Item, ...]) -> Split:
-    by_class: dict[str, list[Item]] = defaultdict(list)
+def check_valid_share(share: float) -> None:
+    """Raise InvalidConfig for a share outside (0, 1)."""
+    if not 0 < share < 1:
+        raise InvalidConfig("--valid", got=share, want="a share between 0 and 1, such as 0.2")
+
+
+def _choose_valid(items: Sequence[Item], share: float, seed: int) -> set[str]:
+    """Paths to hold out: groups (a picture without one is its own) in the seed's order, while they bring us nearer."""
+    groups: dict[str, list[Item]] = defaultdict(list)
     for item in items:
-        by_class[item.label].append(item)
-    valid: set[str] = set()
-    for members in by_class.values():
-        count = min(len(members) - 1, max(1, round(share * len(members))))
-        valid.update(item.path for item in order_by_seed(members, seed)[:count])
-    return Split(
-        train=tuple(item for item in items if item.path not in valid),
-        valid=tuple(item for item in items if item.path in valid),
-        left_out=left_out,
-    )
+        groups[item.path if item.group is None else f"/{item.group}"].append(item)  # no path begins with a slash
+    sizes = Counter(item.label for item in items)
+    wanted = {label: min(n - 1, max(1, round(share * n))) for label, n in sizes.items()}
+    order = sorted(groups, key=lambda name: _draw(seed, name))
+    chosen: set[str] = set()
+    for name in order:
+        counts = Counter(item.label for item in groups[name])
+        if sum(abs(wanted[label] - n) - abs(wanted[label]) for label, n in counts.items()) < 0:
+            chosen.add(name)
+            for label, n in counts.items():
+                wanted[label] -= n
+    for label in sizes:  # groups so large that none brought this class nearer: its smallest will have to do
+        of_label = {name: sum(item.label == label for item in groups[name]) for name in order}
+        having = [name for name, n in of_label.items() if n]
+        if len(having) > 1 and not chosen.intersection(having):
+            chosen.add(min(having, key=lambda name: of_label[name]))
+    return {item.path for name in chosen for item in groups[name]}
 
 
 def check_classes(items: Sequence[Item], *, unreadable: Sequence[Item]) -> None:
@@ -87,7 +103,7 @@ def check_classes(items: Sequence[Item], *, unreadable: Sequence[Item]) -> None:
     if len(counts) < 2:
         raise InvalidInput(
             "DATA",
-            got=f"one class, {next(iter(counts))!r}",
+            got=f"one class, {next(iter(counts))!r} ({sum(counts.values()):,} pictures)",
             want="two classes or more",
             hint="Add a folder with pictures of what it could be mistaken for.",
         )
@@ -107,12 +123,29 @@ def check_classes(items: Sequence[Item], *, unreadable: Sequence[Item]) -> None:
 
 def _check_sides(split: Split) -> None:
     train, valid = ({item.label for item in side} for side in (split.train, split.valid))
+    is_grouped = any(item.group is not None for item in (*split.train, *split.valid))
+    hint = "Move some pictures over, or drop the split and let drivetrain make one."
+    if is_grouped:
+        hint = "Pictures of one group stay together, so a class needs two groups at least."
     for side, other, name in ((train, valid, "valid"), (valid, train, "train")):
         missing = sorted(side - other)
         if missing:
-            raise InvalidInput(
-                "split",
-                got=f"no picture of {', '.join(map(repr, missing))} in {name}",
-                want="every class on both sides",
-                hint="Move some pictures over, or drop the split and let drivetrain make one.",
-            )
+            got = f"no picture of {', '.join(map(repr, missing))} in {name}"
+            raise InvalidInput("split", got=got, want="every class on both sides", hint=hint)
+
+
+def _check_groups(split: Split) -> None:
+    sides_of: dict[str, set[str]] = defaultdict(set)
+    for name, items in (("train", split.train), ("valid", split.valid), ("test", split.left_out)):
+        for item in items:
+            if item.group is not None:
+                sides_of[item.group].add(name)
+    torn = sorted(group for group, names in sides_of.items() if len(names) > 1)
+    if torn:
+        raise InvalidInput(
+            "split",
+            got=f"pictures of group {torn[0]!r} in {' and '.join(sorted(sides_of[torn[0]]))}"
+            + (f", and {len(torn) - 1:,} more groups like it" if len(torn) > 1 else ""),
+            want="each group on one side",
+            hint="Give all pictures of a group the same split, or drop the column `split`.",
+        )

@@ -13,7 +13,7 @@ from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.learn.head import deal_folds
 from drivetrain.trust.calibration import fit_temperature, softmax
 from drivetrain.trust.conformal import label_set_threshold, p_value
-from drivetrain.trust.deferral import Promise, certify_threshold
+from drivetrain.trust.deferral import Promise, certify_threshold, choose_start
 from drivetrain.trust.ood import NearestNeighbours, choose_neighbours, normalise_rows
 
 __all__ = ["Calibration", "calibrate"]
@@ -50,9 +50,9 @@ def calibrate(
 ) -> Calibration:
     """Held-out pictures are dealt into two halves: one fits the scores, the other certifies the rule made of them.
 
-    All arrays come in an order that says nothing (shuffled by seed). The first half gives the temperature and the
-    out-of-domain reference; the second, used for nothing else, gives label sets and the deferral promise. Were one
-    picture to do both, the promise would be measured on the pictures that shaped it.
+    All arrays come in an order that says nothing (shuffled by seed). The first half gives the temperature, the
+    out-of-domain reference and where to begin the search for a threshold; the second, used for nothing else, gives
+    label sets and the deferral promise. Were one picture to do both, the promise would be measured on what shaped it.
     """
     half = deal_folds(valid_labels, count=2)
     fit, certify = np.flatnonzero(half == 0), np.flatnonzero(half == 1)
@@ -65,17 +65,16 @@ def calibrate(
     known = _choose_known(train_features, train_labels)
     neighbours = NearestNeighbours(known.astype(np.float32), k=choose_neighbours(len(known)))
     reference = np.sort(neighbours.scores(valid_features[fit]))
-    if (1 / (len(reference) + 1)) > _FLAG_AT:
+    if 1 / (len(reference) + 1) > _FLAG_AT:
         notes.append(f"Only {len(reference)} pictures to tell the unknown by: nothing can be flagged as unknown yet.")
-    probs = softmax(valid_logits[certify], temperature=temperature)
-    p_values = _p_values(reference, neighbours.scores(valid_features[certify]))
-    promise = certify_threshold(
-        probs.max(axis=1),
-        probs.argmax(axis=1) != valid_labels[certify],
-        p_values > _FLAG_AT,
-        max_error=max_error,
-    )
-    sets_at = label_set_threshold(probs, valid_labels[certify], coverage=_COVERAGE)
+    probs = softmax(valid_logits, temperature=temperature)
+    is_known = _p_values(reference, neighbours.scores(valid_features)) > _FLAG_AT
+    scores, is_wrong = probs.max(axis=1), probs.argmax(axis=1) != valid_labels
+    start = choose_start(scores[fit], is_wrong[fit], is_known[fit], max_error=max_error)
+    promise = certify_threshold(scores[certify], is_wrong[certify], is_known[certify], max_error=max_error, start=start)
+    sets_at = label_set_threshold(probs[certify], valid_labels[certify], coverage=_COVERAGE)
+    if sets_at == 0:
+        notes.append(f"Only {len(certify)} pictures to shape label sets by: to be right, each holds every label.")
     decision = {
         "temperature": temperature,
         "threshold": promise.threshold,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from drivetrain.data.items import Item, read_items
+from drivetrain.data.items import Item, Items, read_items
+from drivetrain.data.lineage import digest_items
 from drivetrain.errors import InvalidInput, UnreadablePicture
 from drivetrain.progress import Progress
 from drivetrain.runtime.prediction import Prediction
@@ -49,10 +51,10 @@ def evaluate(predictor: Predictor, data: Path, *, progress: Progress) -> Evaluat
     for a label that the model does not know: it is no error of the model, nor can it be left out in silence.
     """
     items = read_items(data)
-    notes: list[str] = []
+    notes = items.note_left_out()
     if any(item.split == "test" for item in items):
         kept = items.keep([item for item in items if item.split == "test"])
-        notes.append(f"Only the {len(kept)} pictures marked test were read, of {len(items)}.")
+        notes.append(f"Only the pictures marked test were read: {len(kept):,} of {len(items):,}.")
         items = kept
     unknown = sorted(set(items.classes) - set(predictor.classes))
     if unknown:
@@ -63,7 +65,7 @@ def evaluate(predictor: Predictor, data: Path, *, progress: Progress) -> Evaluat
             hint="Evaluate without them, or train with them.",
         )
     predictions: list[tuple[Item, Prediction]] = []
-    unreadable: list[tuple[str, str]] = []
+    unreadable = [*items.unusable]
     with progress.task("Predicting", total=len(items)) as advance:
         answers = predictor.predict_many([items.file(item) for item in items])
         for item, answer in zip(items, answers, strict=True):
@@ -78,13 +80,21 @@ def evaluate(predictor: Predictor, data: Path, *, progress: Progress) -> Evaluat
     missing = sorted(set(predictor.classes) - {item.label for item, _ in predictions})
     if missing:
         notes.append(f"No readable picture of {', '.join(missing)}: nothing is known about these.")
+    if _has_learned(predictor, items, [item for item, _ in predictions]):
+        notes.append("These are the very pictures the model was made from: the numbers flatter it, others will tell.")
     return EvaluateResult(
         version=predictor.version,
         evaluation=_judge(predictor, predictions),
         predictions=tuple(predictions),
-        unreadable=tuple(unreadable),
+        unreadable=tuple(sorted(unreadable)),
         notes=tuple(notes),
     )
+
+
+def _has_learned(predictor: Predictor, items: Items, read: list[Item]) -> bool:
+    """Whether these pictures and labels are, all in all, those that the model was trained and calibrated on."""
+    digest = digest_items((item, hashlib.sha256(items.file(item).read_bytes()).digest()) for item in read)
+    return bool(digest == predictor.manifest.lineage.get("data_digest"))
 
 
 def _judge(predictor: Predictor, predictions: list[tuple[Item, Prediction]]) -> Evaluation:

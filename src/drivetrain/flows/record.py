@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from drivetrain.bundle.manifest import Manifest
 from drivetrain.data.items import Items
+from drivetrain.data.lineage import digest_items
 from drivetrain.data.split import Split
 from drivetrain.learn.head import Head
 from drivetrain.learn.trunk import Trunk
@@ -48,9 +47,8 @@ def describe_training(
 
 def describe_lineage(readable: Items, table: FeatureTable, split: Split, trunk: Trunk, *, seed: int) -> dict[str, Any]:
     """The manifest's `lineage`: which pictures, which weights; by content, so a moved folder is the same."""
-    rows = [(item.path, item.label, digest.hex()) for item, digest in zip(readable, table.digests, strict=True)]
     return {
-        "data_digest": hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest(),
+        "data_digest": digest_items(zip(readable, table.digests, strict=True)),
         "split_digest": split.digest,
         "seed": seed,
         "backbone": trunk.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,11 +13,11 @@ import numpy as np
 
 from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.data.items import Item, Items, read_items
-from drivetrain.data.split import check_classes, order_by_seed, split_items
-from drivetrain.errors import InvalidConfig
+from drivetrain.data.split import Split, check_classes, check_valid_share, order_by_seed, split_items
+from drivetrain.errors import InvalidConfig, InvalidInput, Unavailable
 from drivetrain.flows.calibrate import Calibration, calibrate
 from drivetrain.flows.clock import LapClock
-from drivetrain.flows.export import ExportInput, export_bundle
+from drivetrain.flows.export import Exported, ExportInput, export_bundle
 from drivetrain.flows.fixtures import FixtureSource
 from drivetrain.flows.illustrate import load_thumbnails, open_pictures
 from drivetrain.flows.record import count_labels, describe_lineage, describe_training, list_facts
@@ -37,6 +38,7 @@ __all__ = ["METHODS", "TrainConfig", "TrainResult", "train"]
 
 METHODS = ("head",)
 _REPORT = "report.html"
+_MOST_CANDIDATES = 8  # held-out pictures offered as fixtures, the least certain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,9 @@ class TrainConfig:
             raise InvalidConfig("-o", got=str(self.out), want="a file NAME.dt", hint="Example: -o bears.dt")
         if self.out.is_dir():
             raise InvalidConfig("-o", got=f"{self.out}, a folder", want="a file NAME.dt")
+        check_valid_share(self.valid_share)
+        if self.seed < 0:
+            raise InvalidConfig("--seed", got=self.seed, want="a whole number, at least 0")
         if not 0 < self.max_error < 1:
             raise InvalidConfig("--max-error", got=self.max_error, want="a share between 0 and 1, such as 0.05")
 
@@ -112,6 +117,27 @@ class _Side:
     labels: IntArray
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Data:
+    """What was read, and how it was divided."""
+
+    readable: Items
+    table: FeatureTable
+    split: Split
+    train: _Side
+    valid: _Side
+    unreadable: tuple[tuple[str, str], ...]  # (path, reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """What the held-out pictures say of the head."""
+
+    calibration: Calibration
+    evaluation: Evaluation
+    interpretation: Interpretation
+
+
 @dataclass(slots=True)
 class _Run:
     """What the steps hand on."""
@@ -133,92 +159,78 @@ def train(config: TrainConfig, *, settings: Settings, progress: Progress) -> Tra
     Raises DrivetrainError before anything is written when the data or the options are off.
     """
     run = _Run(config=config, settings=settings, progress=progress)
+    _check_place(config.out)
     with run.clock.lap("reading the folder"):
-        everything = read_items(config.data)
-        items = everything.keep([item for item in everything if item.split != "test"])
+        items = _read(run)
     with run.clock.lap("preparing the trunk"):
         trunk = prepare_trunk(config.backbone, size=config.size, cache_dir=settings.cache_dir, progress=progress)
-        ops = declare_preprocess(trunk.size, method=config.resize, mean=trunk.mean, std=trunk.std)
-        preprocess = Preprocess(ops)
+        preprocess = Preprocess(declare_preprocess(trunk.size, method=config.resize, mean=trunk.mean, std=trunk.std))
     with run.clock.lap("features of the pictures"):
-        table = _extract(run, items, trunk, preprocess)
-    unreadable = tuple((items.items[index].path, reason) for index, reason in table.unreadable)
-    readable = items.keep([items.items[row] for row in table.rows])
-    check_classes(readable.items, unreadable=[items.items[index] for index, _ in table.unreadable])
-    split = split_items(readable.items, valid_share=config.valid_share, seed=config.seed)
-    classes = readable.classes
-    sides = {name: _gather(getattr(split, name), readable, table, classes, config.seed) for name in ("train", "valid")}
-    _note_left_out(run, everything, items, unreadable)
+        data = _divide(run, items, _extract(run, items, trunk, preprocess))
     with run.clock.lap("fitting the head"):
         head = fit_head(
-            sides["train"].features,
-            sides["train"].labels,
-            class_count=len(classes),
+            data.train.features,
+            data.train.labels,
+            class_count=len(data.readable.classes),
             threads=settings.worker_threads,
             progress=progress,
         )
     with run.clock.lap("calibrating and evaluating"):
-        calibration, evaluation, interpretation = _judge(run, head, sides, classes)
+        judged = _judge(run, head, data)
     with run.clock.lap("writing the bundle"):
-        unsure = [sides["valid"].items[i] for i in np.argsort(_margins(interpretation.probs), kind="stable")[:8]]
-        exported = export_bundle(
-            ExportInput(
-                path=config.out,
-                trunk=trunk,
-                preprocess=preprocess,
-                head=head,
-                classes=classes,
-                calibration=calibration,
-                evaluation=evaluation,
-                candidates=open_pictures([readable.file(item) for item in unsure], run.limits),
-                fixture_source=config.fixtures,
-                training=describe_training(
-                    split, head, method=config.method, resize=config.resize, splitter=_splitter(config, items)
-                ),
-                lineage=describe_lineage(readable, table, split, trunk, seed=config.seed),
-                counts=count_labels(split, classes),
-                unreadable=unreadable,
-            )
-        )
-    run.notes += [*calibration.notes, *exported.notes]
-    report = config.out.with_name(_REPORT)
+        exported = _export(run, data, trunk, preprocess, head, judged)
+    run.notes += [*judged.calibration.notes, *exported.notes]
     with run.clock.lap("writing the report"):
         thumbnails = load_thumbnails(
-            interpretation, root=readable.root, limits=run.limits, threads=settings.worker_threads
+            judged.interpretation, root=items.root, limits=run.limits, threads=settings.worker_threads
         )
-    timings = [*run.clock.laps]
-    write_report(
-        report,
-        Report(
-            name=exported.bundle.manifest.name,
-            created_at=datetime.now(UTC),
-            evaluation=evaluation,
-            interpretation=interpretation,
-            policy_statement=calibration.promise.statement,
-            pictures="pictures held out of training",
-            root=str(readable.root.absolute()),
-            thumbnails=thumbnails,
-            facts=list_facts(exported.bundle.manifest, version=exported.bundle.version, data=config.data, table=table),
-            timings=timings,
-            unreadable=unreadable,
-            notes=run.notes,
-        ),
-    )
+    report = _report(run, data, judged, exported, thumbnails)
     return TrainResult(
         bundle=config.out,
         report=report,
         version=exported.bundle.version,
         digest=exported.bundle.manifest.digest,
-        evaluation=evaluation,
-        statement=calibration.promise.statement,
-        n_train=len(split.train),
-        n_valid=len(split.valid),
-        n_computed=table.n_computed,
-        unreadable=unreadable,
+        evaluation=judged.evaluation,
+        statement=judged.calibration.promise.statement,
+        n_train=len(data.split.train),
+        n_valid=len(data.split.valid),
+        n_computed=data.table.n_computed,
+        unreadable=data.unreadable,
         notes=tuple(run.notes),
-        timings=tuple(timings),
+        timings=tuple(run.clock.laps),
         seconds=run.clock.total,
     )
+
+
+def _check_place(out: Path) -> None:
+    """Nobody should wait for a model that cannot be written."""
+    folder = out.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise Unavailable("-o", got=str(out), want=f"a file that can be written; {folder} does not allow it")
+
+
+def _read(run: _Run) -> Items:
+    """The items to learn from. What can be wrong with them is told now, not after all pictures were read."""
+    everything = read_items(run.config.data)
+    items = everything.keep([item for item in everything if item.split != "test"])
+    if not items.items:
+        raise InvalidInput(
+            "DATA",
+            got=f"{len(everything):,} pictures, all of them marked test",
+            want="pictures to learn from",
+            hint="`drivetrain evaluate` reads those marked test.",
+        )
+    check_classes(items.items, unreadable=())
+    split_items(everything.items, valid_share=run.config.valid_share, seed=run.config.seed)
+    if len(everything) > len(items):
+        run.notes.append(
+            f"Left alone, because marked test: {len(everything) - len(items):,} pictures. "
+            "`drivetrain evaluate` reads them."
+        )
+    run.notes += items.note_left_out()
+    return items
 
 
 def _extract(run: _Run, items: Items, trunk: Trunk, preprocess: Preprocess) -> FeatureTable:
@@ -239,9 +251,41 @@ def _extract(run: _Run, items: Items, trunk: Trunk, preprocess: Preprocess) -> F
         )
 
 
-def _gather(side: Sequence[Item], readable: Items, table: FeatureTable, classes: Sequence[str], seed: int) -> _Side:
+def _divide(run: _Run, items: Items, table: FeatureTable) -> _Data:
+    unreadable = [*items.unusable, *((items.items[index].path, reason) for index, reason in table.unreadable)]
+    if unreadable:
+        run.notes.append(f"Left out, because they could not be read: {len(unreadable):,} files. None was deleted.")
+    readable = items.keep([items.items[row] for row in table.rows])
+    check_classes(readable.items, unreadable=[items.items[index] for index, _ in table.unreadable])
+    seed = run.config.seed
+    split = split_items(readable.items, valid_share=run.config.valid_share, seed=seed)
+    _note_copies(run, readable, table, split)
+    return _Data(
+        readable=readable,
+        table=table,
+        split=split,
+        train=_gather(split.train, readable, table, seed),
+        valid=_gather(split.valid, readable, table, seed),
+        unreadable=tuple(sorted(unreadable)),
+    )
+
+
+def _note_copies(run: _Run, readable: Items, table: FeatureTable, split: Split) -> None:
+    digest_of = {item.path: digest for item, digest in zip(readable, table.digests, strict=True)}
+    seen = {digest_of[item.path] for item in split.train}
+    copies = [item.path for item in split.valid if digest_of[item.path] in seen]
+    if copies:
+        run.notes.append(
+            f"Held-out pictures that are exact copies of ones trained on: {len(copies):,}, such as {copies[0]}. "
+            "They flatter every number here: remove them, or give copies one `group` in labels.csv."
+        )
+    if any(item.group is not None for item in split.valid):
+        run.notes.append("The promise counts every picture by itself, although pictures of one group are alike.")
+
+
+def _gather(side: Sequence[Item], readable: Items, table: FeatureTable, seed: int) -> _Side:
     row_of = {item.path: row for row, item in enumerate(readable.items)}
-    index_of = {name: i for i, name in enumerate(classes)}
+    index_of = {name: i for i, name in enumerate(readable.classes)}
     shuffled = order_by_seed(side, seed)
     return _Side(
         items=tuple(shuffled),
@@ -250,14 +294,12 @@ def _gather(side: Sequence[Item], readable: Items, table: FeatureTable, classes:
     )
 
 
-def _judge(
-    run: _Run, head: Head, sides: dict[str, _Side], classes: Sequence[str]
-) -> tuple[Calibration, Evaluation, Interpretation]:
-    valid = sides["valid"]
+def _judge(run: _Run, head: Head, data: _Data) -> _Judged:
+    valid = data.valid
     logits = head.logits(valid.features)
     calibration = calibrate(
-        train_features=sides["train"].features,
-        train_labels=sides["train"].labels,
+        train_features=data.train.features,
+        train_labels=data.train.labels,
         valid_features=valid.features,
         valid_labels=valid.labels,
         valid_logits=logits,
@@ -265,6 +307,7 @@ def _judge(
     )
     probs = softmax(logits, temperature=calibration.decision["temperature"])
     flagged = calibration.flag(valid.features)
+    classes = data.readable.classes
     evaluation = evaluate_predictions(
         probs,
         valid.labels,
@@ -273,12 +316,62 @@ def _judge(
         flagged=flagged,
     )
     paths = [item.path for item in valid.items]
-    interpretation = Interpretation(probs=probs, labels=valid.labels, paths=paths, classes=tuple(classes))
     run.notes.append(
         "Calibration and promise come from these same held-out pictures, in two halves; "
         "`drivetrain evaluate` on pictures from elsewhere is the harder and better test."
     )
-    return calibration, evaluation, interpretation
+    return _Judged(
+        calibration=calibration,
+        evaluation=evaluation,
+        interpretation=Interpretation(probs=probs, labels=valid.labels, paths=paths, classes=classes),
+    )
+
+
+def _export(run: _Run, data: _Data, trunk: Trunk, preprocess: Preprocess, head: Head, judged: _Judged) -> Exported:
+    config, readable, split = run.config, data.readable, data.split
+    unsure = np.argsort(_margins(judged.interpretation.probs), kind="stable")[:_MOST_CANDIDATES]
+    return export_bundle(
+        ExportInput(
+            path=config.out,
+            trunk=trunk,
+            preprocess=preprocess,
+            head=head,
+            classes=readable.classes,
+            calibration=judged.calibration,
+            evaluation=judged.evaluation,
+            candidates=open_pictures([readable.file(data.valid.items[i]) for i in unsure], run.limits),
+            fixture_source=config.fixtures,
+            training=describe_training(
+                split, head, method=config.method, resize=config.resize, splitter=_splitter(config, readable)
+            ),
+            lineage=describe_lineage(readable, data.table, split, trunk, seed=config.seed),
+            counts=count_labels(split, readable.classes),
+            unreadable=data.unreadable,
+        )
+    )
+
+
+def _report(run: _Run, data: _Data, judged: _Judged, exported: Exported, thumbnails: dict[str, bytes]) -> Path:
+    manifest = exported.bundle.manifest
+    path = run.config.out.with_name(_REPORT)
+    write_report(
+        path,
+        Report(
+            name=manifest.name,
+            created_at=datetime.now(UTC),
+            evaluation=judged.evaluation,
+            interpretation=judged.interpretation,
+            policy_statement=judged.calibration.promise.statement,
+            pictures="pictures held out of training",
+            root=str(data.readable.root.absolute()),
+            thumbnails=thumbnails,
+            facts=list_facts(manifest, version=exported.bundle.version, data=run.config.data, table=data.table),
+            timings=[*run.clock.laps],
+            unreadable=data.unreadable,
+            notes=run.notes,
+        ),
+    )
+    return path
 
 
 def _margins(probs: FloatArray) -> FloatArray:
@@ -287,21 +380,11 @@ def _margins(probs: FloatArray) -> FloatArray:
     return out
 
 
-def _note_left_out(run: _Run, everything: Items, items: Items, unreadable: Sequence[tuple[str, str]]) -> None:
-    if len(everything) > len(items):
-        run.notes.append(
-            f"{len(everything) - len(items)} pictures marked test were left alone; `drivetrain evaluate` reads them."
-        )
-    if everything.others:
-        run.notes.append(f"{everything.others} files are no pictures by their name, or stand in no class: left out.")
-    if unreadable:
-        run.notes.append(f"{len(unreadable)} pictures could not be read and were left out; none was deleted.")
-
-
 def _splitter(config: TrainConfig, items: Items) -> dict[str, Any]:
     if any(item.split == "valid" for item in items):
         return {"name": "given"}
-    return {"name": "stratified", "valid": config.valid_share, "seed": config.seed}
+    is_grouped = any(item.group is not None for item in items)
+    return {"name": "stratified", "valid": config.valid_share, "seed": config.seed, "grouped": is_grouped}
 
 
 def _check(option: str, value: str, allowed: Sequence[str]) -> None:

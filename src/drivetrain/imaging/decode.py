@@ -5,38 +5,91 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from drivetrain.errors import UnreadablePicture
 
-__all__ = ["FORMATS", "SUFFIXES", "DecodeLimits", "apply_exif_turn", "decode_picture", "open_picture", "to_rgb"]
+from .headers import count_jpeg_scans, guess_what, measure_gif, read_orientation
 
-# JPEG brings MPO with it: the JPEG with a second picture inside that many phones write.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "DecodeLimits",
+    "apply_exif_turn",
+    "decode_picture",
+    "load_pixels",
+    "open_picture",
+    "to_rgb",
+]
+
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
 )
+_JPEG_MAX_SCANS = 100  # cameras and encoders write 1 to 20; each costs a pass over the whole picture
 
-# What Pillow's decoders raise on damaged bytes; anything else is a fault of ours and must show itself.
-_DECODER_FAULTS = (
+
+class _Jpeg(JpegImageFile):
+    """A JPEG; of an MPO (the JPEG with a second picture inside that many phones write) the first picture.
+
+    Pillow parses the whole EXIF block for a resolution that nobody asked for, and warns where the block is damaged.
+    """
+
+    def _read_dpi_from_exif(self) -> None:
+        pass
+
+
+# How a file begins -> what reads it. Pillow's `Image.open` would do the same, but warns or refuses by a limit that only
+# a global can change; ours is DecodeLimits.
+_READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
+    (b"\xff\xd8\xff", _Jpeg),
+    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (b"RIFF", WebPImageFile),
+    (b"GIF87a", GifImageFile),
+    (b"GIF89a", GifImageFile),
+    (b"BM", BmpImageFile),
+    (b"II*\x00", TiffImageFile),
+    (b"MM\x00*", TiffImageFile),
+    (b"II+\x00", TiffImageFile),
+    (b"MM\x00+", TiffImageFile),
+)
+FORMATS = tuple(dict.fromkeys(str(reader.format) for _, reader in _READERS))
+
+# What Pillow's readers raise on damaged bytes. Only calls into Pillow stand in reach of it, so that a mistake in a
+# line of ours is never told as a damaged picture. `Warning` is for programs that turn warnings into errors.
+_PILLOW_FAULTS = (
     OSError,
     SyntaxError,
     ValueError,
     EOFError,
-    IndexError,
-    KeyError,
+    LookupError,
     TypeError,
-    AttributeError,
     ArithmeticError,
-    MemoryError,
-    RuntimeError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
+    Warning,
 )
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +97,10 @@ class DecodeLimits:
     """What is refused before any pixel is decoded."""
 
     max_bytes: int = 50_000_000
-    max_pixels: int = 80_000_000  # 10,000 x 8,000: above any phone; 240 MB once decoded
+    max_pixels: int = 80_000_000  # 10,000 x 8,000: above any phone; 320 MB once decoded
 
 
-def open_picture(data: bytes, *, name: str, limits: DecodeLimits) -> Image.Image:
+def open_picture(data: bytes, *, name: str, limits: DecodeLimits) -> ImageFile:
     """The picture with its header read and no pixel decoded yet; the first frame of an animation.
 
     Raises UnreadablePicture, named `name`, if the bytes are too many, are no picture of FORMATS, or say they hold more
@@ -61,101 +114,129 @@ def open_picture(data: bytes, *, name: str, limits: DecodeLimits) -> Image.Image
             reason=f"{len(data):,} bytes, and at most {limits.max_bytes:,} are read",
             hint="Save it smaller, or raise image_max_bytes.",
         )
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise _too_many_pixels(name, "far too many pixels", limits) from None
-    except _DECODER_FAULTS:
-        raise UnreadablePicture(name, reason=_what_instead(data)) from None
-    width, height = image.size
-    if width * height > limits.max_pixels:
-        raise _too_many_pixels(name, f"{width:,} x {height:,} pixels", limits)
+    reader = next((reader for start, reader in _READERS if data.startswith(start)), None)
+    if reader is None or (reader is WebPImageFile and data[8:12] != b"WEBP"):
+        raise UnreadablePicture(name, reason=guess_what(data))
+    if reader is GifImageFile:  # Pillow reserves the first frame's memory while it opens
+        _check_size(measure_gif(data), name, limits)
+    with _telling(name, f"a damaged {reader.format} picture (its header cannot be read: "):
+        image = reader(io.BytesIO(data))
+    if reader is PngImageFile:
+        _scale_png_transparency(image, depth=data[24])
+    _check_size(image.size, name, limits)
+    if reader is _Jpeg and count_jpeg_scans(data) > _JPEG_MAX_SCANS:
+        raise UnreadablePicture(
+            name, reason=f"a JPEG of {count_jpeg_scans(data):,} scans, and at most {_JPEG_MAX_SCANS} are decoded"
+        )
     return image
 
 
 def decode_picture(data: bytes, *, name: str, limits: DecodeLimits, min_side: int | None = None) -> Image.Image:
-    """8-bit RGB pixels of `data`, its EXIF kept in `.getexif()` and not yet applied.
+    """8-bit RGB pixels of `data`, its EXIF kept in `info["exif"]` and not yet applied.
 
     With `min_side`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as both sides keep at least that many
-    pixels: the decoder then skips most of its work. Raises UnreadablePicture.
+    pixels: the decoder then skips most of its work. A TIFF comes out turned as its orientation tag says, which is a
+    part of that format. Raises UnreadablePicture.
     """
     image = open_picture(data, name=name, limits=limits)
-    try:
-        if min_side is not None and image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
-            image.draft(image.mode, (min_side, min_side))
+    if min_side is not None and isinstance(image, JpegImageFile):
+        image.draft(image.mode, (min_side, min_side))
+    load_pixels(image, name=name)
+    return to_rgb(image)
+
+
+def load_pixels(image: Image.Image, *, name: str) -> None:
+    """Decode a picture that was opened but perhaps not read. Raises UnreadablePicture."""
+    with _telling(name, f"a damaged {getattr(image, 'format', None) or ''} picture (".replace("  ", " ")):
         image.load()
-        return to_rgb(image)
-    except _DECODER_FAULTS as exc:
-        raise UnreadablePicture(name, reason=f"a damaged {image.format} picture ({_first_line(exc)})") from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB: 16-bit and float greys scaled, palettes looked up, CMYK turned, transparency laid on white."""
-    exif = image.info.get("exif")
-    rgb = _to_rgb(image)
-    if exif is not None and "exif" not in rgb.info:
-        rgb.info["exif"] = exif
+    """8-bit RGB: 16-bit and float greys scaled, palettes looked up, CMYK turned, transparency laid on white.
+
+    Colour profiles are passed over. The picture itself is given back where it is 8-bit RGB already.
+    """
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I;16"):
+        rgb = _grey_16_to_rgb(image)
+    elif image.mode in ("I", "F"):
+        rgb = _wide_grey_to_rgb(image)
+    elif image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        rgb = Image.new("RGB", image.size, (255, 255, 255))
+        rgb.paste(with_alpha, mask=with_alpha)
+    else:
+        rgb = image.convert("RGB")
+    if "exif" in image.info:
+        rgb.info["exif"] = image.info["exif"]
     return rgb
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
+def apply_exif_turn(image: Image.Image) -> Image.Image:
+    """The picture as its camera held it, and no longer marked as turned; a damaged EXIF block leaves it as it is."""
+    turn = _TURNS.get(read_orientation(image.info.get("exif")))
+    if turn is None:
         return image
-    if image.mode.startswith("I") or image.mode == "F":
-        return _wide_grey_to_rgb(image)
-    if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        white = Image.new("RGBA", with_alpha.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, with_alpha).convert("RGB")
-    return image.convert("RGB")
+    turned = image.transpose(turn)
+    turned.info.pop("exif")  # or a second call would turn it again
+    return turned
+
+
+def _grey_16_to_rgb(image: Image.Image) -> Image.Image:
+    """Pillow's own conversion would keep the low byte, or clip all above 255 to white."""
+    table = (np.arange(65536) / 257).round().astype(np.uint8)  # 65,535 -> 255
+    values = np.asarray(image)
+    grey = table[values]
+    if isinstance(clear := image.info.get("transparency"), int):  # a PNG may name one value that is transparent
+        grey[values == clear] = 255
+    return Image.fromarray(grey).convert("RGB")
 
 
 def _wide_grey_to_rgb(image: Image.Image) -> Image.Image:
-    """16-bit, 32-bit or float grey; Pillow's own conversion would clip all above 255 to white."""
-    values = np.asarray(image).astype(np.float64)
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    """32-bit or float grey: no white is agreed on, so up to 1.0 (floats), 255, 65,535, or the brightest pixel."""
+    values = np.asarray(image).astype(np.float32)  # 80 million pixels: 320 MB
+    np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     top = float(values.max(initial=0.0))
-    if image.mode.startswith("I;16"):
-        values = values / 257.0  # 65,535 -> 255
-    elif image.mode == "F" and top <= 1.0:
-        values = values * 255.0
-    elif top > 255.0:  # 32-bit values have no agreed white: that of 16 bits, or the brightest pixel
-        values = values * (255.0 / max(65535.0, top))
-    return Image.fromarray(np.clip(values.round(), 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F" and top <= 1.0:
+        values *= 255.0
+    elif top > 255.0:
+        values *= 255.0 / max(65535.0, top)
+    return Image.fromarray(values.round(out=values).clip(0, 255, out=values).astype(np.uint8)).convert("RGB")
 
 
-def apply_exif_turn(image: Image.Image) -> Image.Image:
-    """The picture as its camera held it; a damaged EXIF block leaves it as it is."""
+def _scale_png_transparency(image: ImageFile, *, depth: int) -> None:
+    """A PNG names its transparent value in its own depth; Pillow gives that unchanged beside 8-bit pixels."""
+    clear = image.info.get("transparency")
+    if image.mode == "L" and isinstance(clear, int) and depth < 8:
+        image.info["transparency"] = clear * 255 // (2**depth - 1)
+    elif image.mode == "RGB" and isinstance(clear, tuple) and depth == 16:
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
+
+
+def _check_size(size: tuple[int, int], name: str, limits: DecodeLimits) -> None:
+    width, height = size
+    if width * height > limits.max_pixels:
+        raise UnreadablePicture(
+            name,
+            reason=f"{width:,} x {height:,} pixels, and at most {limits.max_pixels:,} are decoded",
+            hint="Save it smaller, or raise image_max_pixels.",
+        )
+
+
+@contextmanager
+def _telling(name: str, what: str) -> Iterator[None]:
+    """Turn what Pillow raises into the error of this picture; `what` is an open bracket that the cause closes."""
     try:
-        return ImageOps.exif_transpose(image)
-    except _DECODER_FAULTS:
-        return image
-
-
-def _too_many_pixels(name: str, what: str, limits: DecodeLimits) -> UnreadablePicture:
-    return UnreadablePicture(
-        name,
-        reason=f"{what}, and at most {limits.max_pixels:,} are decoded",
-        hint="Save it smaller, or raise image_max_pixels.",
-    )
-
-
-def _what_instead(data: bytes) -> str:
-    """A short guess at what the bytes are, for the person who must find the file's fault."""
-    head = data[:512]
-    if head.startswith((b"<!DOCTYPE", b"<html", b"<HTML", b"<!doctype")):
-        return "a web page, not a picture"
-    if head[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheif"):
-        return "a HEIC picture, which is not supported"
-    if head[4:12] in (b"ftypavif", b"ftypavis"):
-        return "an AVIF picture, which is not supported"
-    if head.startswith(b"%PDF"):
-        return "a PDF document, not a picture"
-    if head.startswith((b"\xff\xd8", b"\x89PNG")) or head[:4] in (b"RIFF", b"GIF8", b"II*\x00", b"MM\x00*"):
-        return "a damaged picture (its header cannot be read)"
-    if all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head):
-        return "text, not a picture"
-    return f"{len(data):,} bytes that are no picture we know"
+        yield
+    except MemoryError:
+        raise UnreadablePicture(
+            name, reason="a picture that needs more memory than there is", hint="Save it smaller."
+        ) from None
+    except Image.DecompressionBombError:  # of a WebP, or of a part of a TIFF or GIF: a limit of Pillow's own
+        raise UnreadablePicture(name, reason="more pixels than the decoder takes", hint="Save it smaller.") from None
+    except _PILLOW_FAULTS as exc:
+        raise UnreadablePicture(name, reason=f"{what}{_first_line(exc)})") from None
 
 
 def _first_line(exc: BaseException) -> str:

@@ -11,12 +11,21 @@ A preprocessing is a list of ops, kept in the bundle and hashed:
      {"op": "layout", "to": "NCHW"}]
 
 Ops run in the order given. Those before `scale` turn a picture into a picture; `scale` gives numbers; `layout` ends.
+
+* decode: the first frame as 8-bit RGB, transparency on white, colour profiles passed over; a JPEG may be decoded at
+  1/2, 1/4 or 1/8 of its size while both sides keep `jpeg_min_side` pixels (null: never).
+* exif_transpose: turned as EXIF says (a TIFF, whose orientation is a part of the format, is turned by `decode`).
+* resize: `shortest` or `longest` side to `size`, the other in proportion and rounded (halves to even); `squish`: both.
+  Without antialias each pixel is sampled at its centre, by nearest, bilinear or bicubic. Of a picture longer than 8:1,
+  `shortest` keeps the middle 8:1.
+* center_crop: the middle, its corner rounded down; black beyond the edge. pad: the middle of a square of `fill`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -26,7 +35,7 @@ from PIL import Image
 from drivetrain.arrays import FloatArray, PixelArray
 from drivetrain.errors import InvalidInput
 
-from .decode import DecodeLimits, apply_exif_turn, decode_picture, to_rgb
+from .decode import DecodeLimits, apply_exif_turn, decode_picture, load_pixels, to_rgb
 
 __all__ = ["Op", "Preprocess", "ResizeMethod", "declare_preprocess"]
 
@@ -41,18 +50,37 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_POINT_FILTERS = ("nearest", "bilinear", "bicubic")  # those that Pillow can sample with, without antialias
+_STRIP = 8  # times as long as wide: of a longer picture only the middle is resized to its shortest side
+
+# kind of a field -> what it takes; a bool is never a number
+_KINDS: dict[str, tuple[type, ...]] = {
+    "text": (str,),
+    "a whole number": (int,),
+    "a whole number or null": (int, type(None)),
+    "a number": (int, float),
+    "true or false": (bool,),
+    "a list": (list,),
+}
 # op -> its fields; every field must be given, and no other may be: nothing is guessed, nothing is ignored
-_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "decode": {"mode": str, "jpeg_min_side": (int, type(None))},
+_FIELDS: dict[str, dict[str, str]] = {
+    "decode": {"mode": "text", "jpeg_min_side": "a whole number or null"},
     "exif_transpose": {},
-    "resize": {"mode": str, "size": int, "filter": str, "antialias": bool},
-    "center_crop": {"size": int},
-    "pad": {"size": int, "fill": int},
-    "scale": {"by": float},
-    "normalize": {"mean": list, "std": list},
-    "layout": {"to": str},
+    "resize": {"mode": "text", "size": "a whole number", "filter": "text", "antialias": "true or false"},
+    "center_crop": {"size": "a whole number"},
+    "pad": {"size": "a whole number", "fill": "a whole number"},
+    "scale": {"by": "a number"},
+    "normalize": {"mean": "a list", "std": "a list"},
+    "layout": {"to": "text"},
+}
+_CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("decode", "mode"): ("RGB",),
+    ("resize", "mode"): ("shortest", "longest", "squish"),
+    ("resize", "filter"): tuple(_FILTERS),
+    ("layout", "to"): ("NCHW",),
 }
 _MAX_SIZE = 4096  # a side; a larger one in a stranger's bundle is an attack on memory
+_MAX_OPS = 32
 
 
 def declare_preprocess(
@@ -79,8 +107,8 @@ class Preprocess:
     """A list of ops, checked once and ready to run on many pictures from many threads."""
 
     def __init__(self, ops: Sequence[Op]) -> None:
+        _check_ops(ops)
         self.ops: tuple[dict[str, Any], ...] = tuple(dict(op) for op in ops)
-        _check_ops(self.ops)
         canonical = json.dumps(self.ops, sort_keys=True, separators=(",", ":"))
         self.digest = hashlib.sha256(canonical.encode()).hexdigest()
         self._min_side: int | None = self.ops[0]["jpeg_min_side"]
@@ -95,7 +123,13 @@ class Preprocess:
         return self._finish(decode_picture(data, name=name, limits=limits, min_side=self._min_side))
 
     def from_image(self, image: Image.Image) -> FloatArray:
-        """A picture already opened as float32 (3, size, size); decoded at full size, never changed in place."""
+        """A PIL picture as float32 (3, size, size), decoded at full size; its pixels are never changed in place.
+
+        Raises InvalidInput, or UnreadablePicture where its file was opened but turns out damaged when read.
+        """
+        if 0 in image.size:
+            raise InvalidInput("picture", got=f"{image.width} x {image.height} pixels", want="at least one pixel")
+        load_pixels(image, name="picture")
         return self._finish(to_rgb(image))
 
     def from_array(self, pixels: PixelArray) -> FloatArray:
@@ -104,15 +138,14 @@ class Preprocess:
             pixels.dtype != np.uint8
             or pixels.ndim not in (2, 3)
             or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3))
+            or 0 in pixels.shape
         ):
             raise InvalidInput(
                 "picture array",
                 got=f"{pixels.dtype} of shape {pixels.shape}",
-                want="uint8 of shape (height, width, 3) in RGB order, or (height, width) grey",
+                want="uint8 of shape (height, width, 3) in RGB order, or (height, width) grey, and at least one pixel",
                 hint="For floats in [0, 1]: (x * 255).round().astype('uint8').",
             )
-        if 0 in pixels.shape:
-            raise InvalidInput("picture array", got=f"shape {pixels.shape}", want="at least one pixel")
         grey = pixels.ndim == 3 and pixels.shape[2] == 1
         return self.from_image(Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if grey else pixels)))
 
@@ -155,26 +188,21 @@ def _resizer(mode: str, size: int, filter_: Image.Resampling, *, antialias: bool
             return image.resize(target, filter_)
         # Pillow's resize always antialiases; its affine transform samples points, which is what "no antialias" means
         sx, sy = image.width / target[0], image.height / target[1]
-        point = (
-            filter_ if filter_ in (Image.Resampling.NEAREST, Image.Resampling.BICUBIC) else Image.Resampling.BILINEAR
-        )
-        return image.transform(target, Image.Transform.AFFINE, (sx, 0, 0, 0, sy, 0), point)
+        return image.transform(target, Image.Transform.AFFINE, (sx, 0, 0, 0, sy, 0), filter_)
 
     return resize
 
 
 def _trim_strip(image: Image.Image, target: tuple[int, int], size: int) -> tuple[Image.Image, tuple[int, int]]:
     """A 1 x 60,000 picture would become 224 x 13 million pixels: keep the middle 8:1 of anything longer than that."""
-    width, height = image.size
-    if max(target) <= 8 * size:
+    if max(target) <= _STRIP * size:
         return image, target
+    width, height = image.size
     if width > height:
-        keep = max(1, 8 * height)
-        left = (width - keep) // 2
-        return image.crop((left, 0, left + keep, height)), (8 * size, size)
-    keep = max(1, 8 * width)
-    top = (height - keep) // 2
-    return image.crop((0, top, width, top + keep)), (size, 8 * size)
+        left = (width - _STRIP * height) // 2
+        return image.crop((left, 0, left + _STRIP * height, height)), (_STRIP * size, size)
+    top = (height - _STRIP * width) // 2
+    return image.crop((0, top, width, top + _STRIP * width)), (size, _STRIP * size)
 
 
 def _cropper(size: int) -> _Step:
@@ -197,56 +225,77 @@ def _padder(size: int, fill: int) -> _Step:
 def _fuse_arithmetic(ops: Sequence[Op]) -> tuple[FloatArray, FloatArray]:
     """scale and normalize as one multiply and one add per channel: gain and shift, each float32 (3, 1, 1)."""
     gain, shift = np.ones(3), np.zeros(3)
-    for op in ops:
-        if op["op"] == "scale":
-            gain, shift = gain * op["by"], shift * op["by"]
-        elif op["op"] == "normalize":
-            std = np.asarray(op["std"], dtype=np.float64)
-            gain, shift = gain / std, (shift - np.asarray(op["mean"], dtype=np.float64)) / std
-    return gain.astype(np.float32).reshape(3, 1, 1), shift.astype(np.float32).reshape(3, 1, 1)
+    with np.errstate(over="ignore", invalid="ignore"):  # told below, as an error
+        for op in ops:
+            if op["op"] == "scale":
+                gain, shift = gain * op["by"], shift * op["by"]
+            elif op["op"] == "normalize":
+                std = np.asarray(op["std"], dtype=np.float64)
+                gain, shift = gain / std, (shift - np.asarray(op["mean"], dtype=np.float64)) / std
+        fused = gain.astype(np.float32).reshape(3, 1, 1), shift.astype(np.float32).reshape(3, 1, 1)
+        if not np.isfinite(255 * fused[0] + fused[1]).all():
+            raise InvalidInput(
+                "preprocess", got="a scale and a normalize beyond 32-bit floats", want="numbers nearer to 1"
+            )
+    return fused
 
 
 def _check_ops(ops: Sequence[Op]) -> None:
     """Raise InvalidInput on the first op that is unknown, misplaced, or has a field missing, left over or off."""
+    if not 1 <= len(ops) <= _MAX_OPS:
+        raise InvalidInput("preprocess", got=f"{len(ops)} ops", want=f"1 to {_MAX_OPS} ops")
     for at, op in enumerate(ops):
         where = f"preprocess[{at}]"
+        if not isinstance(op, Mapping):
+            raise InvalidInput(where, got=op, want="an op, such as {'op': 'exif_transpose'}")
         name = op.get("op")
-        if name not in _FIELDS:
+        if not isinstance(name, str) or name not in _FIELDS:
             raise InvalidInput(f"{where}.op", got=name, want="one of " + ", ".join(_FIELDS))
         wanted = _FIELDS[name]
         if op.keys() - {"op"} != wanted.keys():
-            raise InvalidInput(where, got=sorted(op.keys() - {"op"}), want=f"exactly the fields {sorted(wanted)}")
+            got, want = ([str(key) for key in keys if key != "op"] for keys in (op, wanted))
+            raise InvalidInput(f"{where} ({name})", got=sorted(got), want=f"exactly the fields {sorted(want)}")
         for field, kind in wanted.items():
-            value = op[field]
-            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-                raise InvalidInput(f"{where}.{field}", got=value, want=f"a value of type {kind}")
-            _check_value(f"{where}.{field}", name, field, value)
+            if not _is_kind(op[field], kind):
+                raise InvalidInput(f"{where}.{field}", got=op[field], want=kind)
+            _check_value(f"{where}.{field}", name, field, op[field])
+        if name == "resize" and not op["antialias"] and op["filter"] not in _POINT_FILTERS:
+            raise InvalidInput(
+                f"{where}.antialias", got=f"false with {op['filter']}", want="true, or " + ", ".join(_POINT_FILTERS)
+            )
     _check_order([op["op"] for op in ops])
+    _check_shape(ops)
+
+
+def _is_kind(value: object, kind: str) -> bool:
+    return isinstance(value, _KINDS[kind]) and (kind == "true or false" or not isinstance(value, bool))
 
 
 def _check_value(where: str, op: str, field: str, value: Any) -> None:
-    allowed: dict[tuple[str, str], tuple[str, ...]] = {
-        ("decode", "mode"): ("RGB",),
-        ("resize", "mode"): ("shortest", "longest", "squish"),
-        ("resize", "filter"): tuple(_FILTERS),
-        ("layout", "to"): ("NCHW",),
-    }
-    if (op, field) in allowed and value not in allowed[op, field]:
-        raise InvalidInput(where, got=value, want="one of " + ", ".join(allowed[op, field]))
+    choices = _CHOICES.get((op, field))
+    if choices and value not in choices:
+        raise InvalidInput(where, got=value, want="one of " + ", ".join(choices))
     if field in ("size", "jpeg_min_side") and value is not None and not 1 <= value <= _MAX_SIZE:
         raise InvalidInput(where, got=value, want=f"1 to {_MAX_SIZE} pixels")
     if field == "fill" and not 0 <= value <= 255:
         raise InvalidInput(where, got=value, want="0 to 255")
     if field in ("mean", "std"):
-        numbers = [v for v in value if isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v)]
-        if len(value) != 3 or len(numbers) != 3 or (field == "std" and min(numbers) <= 0):
+        is_fit = len(value) == 3 and all(map(_is_finite, value)) and (field == "mean" or min(value) > 0)
+        if not is_fit:
             raise InvalidInput(where, got=value, want="three finite numbers" + (" above 0" if field == "std" else ""))
-    if field == "by" and not (np.isfinite(value) and value > 0):
+    if field == "by" and not (_is_finite(value) and value > 0):
         raise InvalidInput(where, got=value, want="a finite number above 0")
 
 
+def _is_finite(value: object) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number too large for a float; JSON knows no limit
+        return False
+
+
 def _check_order(names: Sequence[str]) -> None:
-    if not names or names[0] != "decode" or names.count("decode") != 1:
+    if names[0] != "decode" or names.count("decode") != 1:
         raise InvalidInput("preprocess", got=list(names), want="one decode, first")
     if names[-1] != "layout" or names.count("layout") != 1 or names.count("scale") != 1:
         raise InvalidInput("preprocess", got=list(names), want="one scale, and one layout at the end")
@@ -255,6 +304,16 @@ def _check_order(names: Sequence[str]) -> None:
     late = [n for n in numbers if n != "normalize"] + [n for n in pictures if n == "normalize"]
     if late:
         raise InvalidInput("preprocess", got=list(names), want=f"{late[0]} on the other side of scale")
-    squared = any(n in ("center_crop", "pad") for n in pictures) or "resize" in pictures
-    if not squared:
-        raise InvalidInput("preprocess", got=list(names), want="a resize, center_crop or pad that fixes the size")
+
+
+def _check_shape(ops: Sequence[Op]) -> None:
+    """A square must come out, whatever goes in."""
+    sized = [op for op in ops if "size" in op]
+    if not any(op["op"] in ("center_crop", "pad") or op["mode"] == "squish" for op in sized):
+        names = [op["op"] for op in ops]
+        raise InvalidInput("preprocess", got=names, want="a center_crop, a pad or a resize to squish: a square")
+    for at, op in enumerate(sized):
+        rest = max((later["size"] for later in sized[at + 1 :]), default=0)
+        if op.get("mode") == "shortest" and rest > _STRIP * op["size"]:
+            want = f"at most {_STRIP} times the {op['size']} of the resize before it"
+            raise InvalidInput("preprocess", got=f"a size of {rest}", want=want)

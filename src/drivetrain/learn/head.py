@@ -24,7 +24,7 @@ __all__ = ["PENALTIES", "Head", "deal_folds", "embed_features", "fit_head"]
 # strongest first: each fit starts where the last one ended, and the walk stops once the loss has turned upward
 PENALTIES = (1.0, 0.3, 0.12, 0.06, 0.03, 0.015, 0.007, 0.003, 0.001, 0.0003)
 _WORSE_IN_A_ROW = 2
-_TOLERANCE_CV, _TOLERANCE_FINAL = 1e-3, 1e-4  # largest gradient entry; CV log-loss is then right to three digits
+_TOLERANCE_CV, _TOLERANCE_FINAL = 1e-3, 1e-5  # largest gradient entry: three digits of the loss; of any probability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,16 +2,19 @@
 
 One SQLite file. `file` remembers a path's sha256 by size and mtime; `feature` holds a row per (sha256, recipe), where a
 recipe is the preprocessing and the weights. Every commit leaves it whole: a killed run loses its last second of work.
+A damaged file is set aside and begun anew: it is only a cache.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,11 +23,14 @@ from drivetrain.errors import InvalidConfig
 
 __all__ = ["FeatureCache", "FileStamp", "stamp_file"]
 
+_Result = TypeVar("_Result")
+
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS file (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS file (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS feature (sha256 BLOB, recipe BLOB, vector BLOB, PRIMARY KEY (sha256, recipe));
 """
 _CHUNK = 500  # values in one IN (...); SQLite's limit is 999 on old builds
+_BUSY_S = 30.0  # to wait for another process
 _SETTLED_NS = 2_000_000_000  # a file touched within 2 s may change again without its mtime showing it
 
 
@@ -32,7 +38,7 @@ _SETTLED_NS = 2_000_000_000  # a file touched within 2 s may change again withou
 class FileStamp:
     """What tells, without reading a file, that it is the same as before."""
 
-    path: str
+    path: bytes  # as the system names it: not every file name is UTF-8
     size: int  # bytes
     mtime_ns: int
 
@@ -40,7 +46,7 @@ class FileStamp:
 def stamp_file(path: Path) -> FileStamp:
     """Raises OSError if the file is not there."""
     status = path.stat()
-    return FileStamp(path=str(path.absolute()), size=status.st_size, mtime_ns=status.st_mtime_ns)
+    return FileStamp(path=os.fsencode(path.absolute()), size=status.st_size, mtime_ns=status.st_mtime_ns)
 
 
 class FeatureCache:
@@ -50,14 +56,10 @@ class FeatureCache:
         self.file = folder / "features.sqlite"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._db = self._open()
-        except (OSError, sqlite3.OperationalError) as exc:
-            raise InvalidConfig(
-                "cache_dir",
-                got=f"{folder} ({exc})",
-                want="a folder that can be written",
-                hint="Set DRIVETRAIN_CACHE_DIR.",
-            ) from None
+        except OSError as exc:
+            raise self._unusable(exc) from None
+        self._db: sqlite3.Connection | None = None
+        self._try(lambda _: None)
 
     def __enter__(self) -> FeatureCache:
         return self
@@ -67,35 +69,48 @@ class FeatureCache:
 
     def close(self) -> None:
         """Let go of the file; all that was added is on disk."""
-        self._db.close()
+        if self._db is not None:
+            self._db.close()
+            self._db = None
 
-    def digests(self, stamps: Sequence[FileStamp]) -> dict[str, bytes]:
+    def digests(self, stamps: Sequence[FileStamp]) -> dict[bytes, bytes]:
         """path -> sha256 of those files that have not changed since they were last read."""
         wanted = {stamp.path: stamp for stamp in stamps}
-        found: dict[str, bytes] = {}
-        for chunk in _chunks([stamp.path for stamp in stamps]):
-            marks = ",".join("?" * len(chunk))
-            query = f"SELECT path, size, mtime_ns, sha256 FROM file WHERE path IN ({marks})"  # noqa: S608 - marks only
-            found |= {
-                path: sha256
-                for path, size, mtime_ns, sha256 in self._db.execute(query, chunk)
-                if (size, mtime_ns) == (wanted[path].size, wanted[path].mtime_ns)
-            }
-        return found
 
-    def features(self, recipe: bytes, digests: Iterable[bytes]) -> dict[bytes, FloatArray]:
-        """sha256 -> vector, for those that are there."""
-        found: dict[bytes, FloatArray] = {}
-        for chunk in _chunks(list(dict.fromkeys(digests))):
-            marks = ",".join("?" * len(chunk))
-            query = f"SELECT sha256, vector FROM feature WHERE recipe = ? AND sha256 IN ({marks})"  # noqa: S608 - marks only
-            for sha256, vector in self._db.execute(query, (recipe, *chunk)):
-                found[sha256] = np.frombuffer(vector, dtype="<f4")
-        return found
+        def look_up(db: sqlite3.Connection) -> dict[bytes, bytes]:
+            found: dict[bytes, bytes] = {}
+            for chunk in _chunks(list(wanted)):
+                marks = ",".join("?" * len(chunk))
+                query = f"SELECT path, size, mtime_ns, sha256 FROM file WHERE path IN ({marks})"  # noqa: S608 - marks only
+                found |= {
+                    path: sha256
+                    for path, size, mtime_ns, sha256 in db.execute(query, chunk)
+                    if (size, mtime_ns) == (wanted[path].size, wanted[path].mtime_ns)
+                }
+            return found
+
+        return self._try(look_up)
+
+    def features(self, recipe: bytes, digests: Iterable[bytes], *, feature_count: int) -> dict[bytes, FloatArray]:
+        """sha256 -> vector (feature_count,) float32, for those that are there."""
+        wanted = list(dict.fromkeys(digests))
+
+        def look_up(db: sqlite3.Connection) -> dict[bytes, FloatArray]:
+            found: dict[bytes, FloatArray] = {}
+            for chunk in _chunks(wanted):
+                marks = ",".join("?" * len(chunk))
+                query = f"SELECT sha256, vector FROM feature WHERE recipe = ? AND sha256 IN ({marks})"  # noqa: S608 - marks only
+                for sha256, vector in db.execute(query, (recipe, *chunk)):
+                    if isinstance(vector, bytes) and len(vector) == 4 * feature_count:
+                        found[sha256] = np.frombuffer(vector, dtype="<f4")
+            return found
+
+        return self._try(look_up)
 
     def known(self, recipe: bytes) -> set[bytes]:
         """The sha256 of every picture that has a vector."""
-        return {sha256 for (sha256,) in self._db.execute("SELECT sha256 FROM feature WHERE recipe = ?", (recipe,))}
+        query = "SELECT sha256 FROM feature WHERE recipe = ?"
+        return self._try(lambda db: {sha256 for (sha256,) in db.execute(query, (recipe,))})
 
     def add(
         self, recipe: bytes, vectors: Iterable[tuple[bytes, FloatArray]], files: Iterable[tuple[FileStamp, bytes]]
@@ -104,31 +119,56 @@ class FeatureCache:
         settled = time.time_ns() - _SETTLED_NS
         rows = [(sha, recipe, np.asarray(vector, dtype="<f4").tobytes()) for sha, vector in vectors]
         memos = [(s.path, s.size, s.mtime_ns, sha) for s, sha in files if s.mtime_ns < settled]
-        with self._db:  # one transaction
-            self._db.executemany("INSERT OR REPLACE INTO feature VALUES (?, ?, ?)", rows)
-            self._db.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)", memos)
+
+        def insert(db: sqlite3.Connection) -> None:
+            with db:  # one transaction
+                db.executemany("INSERT OR REPLACE INTO feature VALUES (?, ?, ?)", rows)
+                db.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)", memos)
+
+        self._try(insert)
+
+    def _try(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """`work` on the open database; once more on a new one if the old turns out damaged."""
+        try:
+            try:
+                return work(self._open())
+            except sqlite3.DatabaseError as exc:
+                if type(exc) is not sqlite3.DatabaseError:  # locked, full or not writable: the file itself may be good
+                    raise
+                self._set_aside()
+                return work(self._open())
+        except (OSError, sqlite3.DatabaseError) as exc:
+            raise self._unusable(exc) from None
+
+    def _set_aside(self) -> None:
+        self.close()
+        for suffix in ("-wal", "-shm"):  # a log of the damaged file must not be played into the new one
+            self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
+        if self.file.exists():  # else another process was faster
+            self.file.replace(self.file.with_suffix(".damaged"))
 
     def _open(self) -> sqlite3.Connection:
-        try:
-            return self._connect()
-        except sqlite3.OperationalError:  # locked, full or not writable: the file itself may be good
-            raise
-        except sqlite3.DatabaseError:  # not a database, or damaged: it is only a cache, so set it aside and go on
-            self.file.replace(self.file.with_suffix(".damaged"))
-            return self._connect()
+        if self._db is None:
+            db = sqlite3.connect(self.file, timeout=_BUSY_S)
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = NORMAL")
+                db.executescript(_SCHEMA)
+            except BaseException:
+                db.close()
+                raise
+            self._db = db
+        return self._db
 
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.file, timeout=30)
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.executescript(_SCHEMA)
-        except sqlite3.DatabaseError:
-            db.close()
-            raise
-        return db
+    def _unusable(self, exc: Exception) -> InvalidConfig:
+        return InvalidConfig(
+            "cache_dir",
+            got=f"{self.file.parent} ({exc})",
+            want="a folder that can be written",
+            hint="Set DRIVETRAIN_CACHE_DIR.",
+        )
 
 
-def _chunks(values: Sequence[str] | Sequence[bytes]) -> Iterator[Sequence[str] | Sequence[bytes]]:
+def _chunks(values: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     for start in range(0, len(values), _CHUNK):
         yield values[start : start + _CHUNK]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from drivetrain.imaging.preprocess import Preprocess
 from drivetrain.progress import Progress
 from drivetrain.runtime.feature_cache import FeatureCache, FileStamp, stamp_file
 from drivetrain.runtime.parallel import map_in_order
+from drivetrain.runtime.picture_file import read_picture_file
 from drivetrain.runtime.session import Session
 
 __all__ = ["FeatureTable", "FrozenTrunk", "extract_features", "read_picture_file"]
@@ -70,21 +71,6 @@ class _Pending:
             self.vectors.append((state.sha256, state.vector))
 
 
-def read_picture_file(path: Path, *, name: str, limits: DecodeLimits) -> bytes:
-    """The bytes of a picture file; a file too large is refused unread. Raises UnreadablePicture."""
-    try:
-        size = path.stat().st_size
-        if size > limits.max_bytes:
-            raise UnreadablePicture(
-                name,
-                reason=f"{size:,} bytes, and at most {limits.max_bytes:,} are read",
-                hint="Save it smaller, or raise image_max_bytes.",
-            )
-        return path.read_bytes()
-    except OSError as exc:
-        raise UnreadablePicture(name, reason=f"cannot be opened: {exc.strerror or exc}") from None
-
-
 def extract_features(
     files: Sequence[Path],
     *,
@@ -98,7 +84,7 @@ def extract_features(
 
     A file that cannot be read is named in `unreadable`. Ctrl-C keeps what was done: the next run goes on from there.
     """
-    found, stamps = _look_up(files, trunk.recipe, cache)
+    found, stamps = _look_up(files, trunk, cache)
     todo = [i for i, state in enumerate(found) if state.vector is None and not state.reason]
     if todo:
         _compute(
@@ -117,7 +103,9 @@ def extract_features(
     )
 
 
-def _look_up(files: Sequence[Path], recipe: bytes, cache: FeatureCache) -> tuple[list[_Found], list[FileStamp | None]]:
+def _look_up(
+    files: Sequence[Path], trunk: FrozenTrunk, cache: FeatureCache
+) -> tuple[list[_Found], list[FileStamp | None]]:
     """What is known of each file without opening it."""
     found = [_Found() for _ in files]
     stamps: list[FileStamp | None] = []
@@ -128,7 +116,7 @@ def _look_up(files: Sequence[Path], recipe: bytes, cache: FeatureCache) -> tuple
             stamps.append(None)
             state.reason = f"cannot be opened: {exc.strerror or exc}"
     digests = cache.digests([stamp for stamp in stamps if stamp is not None])
-    vectors = cache.features(recipe, digests.values())
+    vectors = cache.features(trunk.recipe, digests.values(), feature_count=trunk.feature_count)
     for stamp, state in zip(stamps, found, strict=True):
         if stamp is not None and stamp.path in digests:
             state.sha256 = digests[stamp.path]
@@ -163,21 +151,39 @@ def _compute(
             return _Found(reason=exc.reason)
         return _Found(sha256=sha256, vector=session.run(["frozen"], pixels[np.newaxis])[0][0], is_new=True)
 
-    results = map_in_order(work, todo, threads=threads)
-    pending = _Pending()
     with progress.task("Reading pictures", total=len(todo)) as advance:
-        try:
-            for index, state in zip(todo, results, strict=True):
-                found[index] = state
-                pending.take(state, stamps[index])
-                if len(pending.files) >= _COMMIT_EVERY:
-                    cache.add(trunk.recipe, pending.vectors, pending.files)
-                    pending = _Pending()
-                advance(1)
-        finally:
-            results.close()
-            cache.add(trunk.recipe, pending.vectors, pending.files)
-    vectors = cache.features(trunk.recipe, [state.sha256 for state in found if state.vector is None and state.sha256])
-    for state in found:
-        if state.vector is None and state.sha256 is not None:
-            state.vector = vectors[state.sha256]
+        while todo:
+            results = map_in_order(work, todo, threads=threads)
+            _keep(results, todo, found, stamps, recipe=trunk.recipe, cache=cache, advance=advance)
+            shas = [state.sha256 for state in found if state.vector is None and state.sha256]
+            vectors = cache.features(trunk.recipe, shas, feature_count=trunk.feature_count)
+            for state in found:
+                if state.vector is None and state.sha256 is not None:
+                    state.vector = vectors.get(state.sha256)
+            todo = [i for i in todo if found[i].vector is None and not found[i].reason]
+            known.clear()  # what is left was known and is gone: the cache was set aside or emptied meanwhile
+
+
+def _keep(
+    results: Generator[_Found, None, None],
+    todo: Sequence[int],
+    found: list[_Found],
+    stamps: Sequence[FileStamp | None],
+    *,
+    recipe: bytes,
+    cache: FeatureCache,
+    advance: Callable[[int], None],
+) -> None:
+    """Take the results as they come; whatever ends this, they are in the cache."""
+    pending = _Pending()
+    try:
+        for index, state in zip(todo, results, strict=True):
+            found[index] = state
+            pending.take(state, stamps[index])
+            if len(pending.files) >= _COMMIT_EVERY:
+                cache.add(recipe, pending.vectors, pending.files)
+                pending = _Pending()
+            advance(1)
+    finally:
+        results.close()
+        cache.add(recipe, pending.vectors, pending.files)

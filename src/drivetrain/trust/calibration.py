@@ -29,8 +29,10 @@ def softmax(logits: FloatArray, *, temperature: float = 1.0) -> FloatArray:
 def fit_temperature(logits: FloatArray, labels: IntArray) -> float:
     """The T > 0 that minimises the log-loss of softmax(logits / T), within [0.05, 20].
 
-    logits is (n, k), labels (n,) in [0, k), neither trained nor selected on. The loss is convex in 1/T, so a bracketing
-    search finds the one minimum. Raises InvalidInput if n is 0. Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
+    logits is (n, k), labels (n,) in [0, k), neither trained nor selected on. To the n labels comes one that is spread
+    evenly over pictures and classes: without it, n right answers would make the model sure of everything, with it they
+    say an error in some n. The loss is convex in 1/T, so a bracketing search finds the one minimum. Raises InvalidInput
+    if n is 0. Source: Guo et al. 2017, arXiv:1706.04599, section 4.2; the added label as in Platt 1999, section 2.2.
     """
     if len(labels) == 0 or len(labels) != len(logits):
         got = f"{len(logits)} logits, {len(labels)} labels"
@@ -38,7 +40,8 @@ def fit_temperature(logits: FloatArray, labels: IntArray) -> float:
     rows = np.arange(len(labels))
 
     def loss(log_t: float) -> float:
-        return float(-log_softmax(logits, temperature=float(np.exp(log_t)))[rows, labels].mean())
+        log_probs = log_softmax(logits, temperature=float(np.exp(log_t)))
+        return float(-log_probs[rows, labels].sum() - log_probs.mean())
 
     low, high = _LOG_T_BOUNDS
     ratio = (5**0.5 - 1) / 2  # golden section: unimodal, no derivative, 40 steps give 1e-8

@@ -30,11 +30,11 @@ def label_set_threshold(probs: FloatArray, labels: IntArray, *, coverage: float 
     if not 0 < coverage < 1:
         raise InvalidInput("coverage", got=coverage, want="a share between 0 and 1")
     n = len(labels)
-    rank = int(np.ceil((n + 1) * coverage))  # of the scores 1 - p(truth), ascending
+    rank = int(np.ceil((n + 1) * coverage))  # of the probabilities of the truth, descending
     if rank > n:
         return 0.0
-    scores = np.sort(1.0 - probs[np.arange(n), labels])
-    return float(1.0 - scores[rank - 1])
+    descending = -np.sort(-probs[np.arange(n), labels])  # as they are: 1 - (1 - p) would round a tie out of its own set
+    return float(descending[rank - 1])
 
 
 def label_set(probs: FloatArray, threshold: float) -> list[int]:

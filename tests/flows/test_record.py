@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from drivetrain.bundle.archive import read_bundle
+from drivetrain.data.items import Item
+from drivetrain.data.split import Split
+from drivetrain.flows.record import count_labels, list_facts
+from drivetrain.flows.train import TrainResult
+
+
+def test_counts_are_of_each_side_and_class() -> None:
+    train = tuple(Item(path=f"{i}", label=label) for i, label in enumerate(["cat", "cat", "dog"]))
+    split = Split(train=train, valid=(Item(path="9", label="cat"),))
+    assert count_labels(split, ["cat", "dog"]) == {"train": {"cat": 2, "dog": 1}, "valid": {"cat": 1, "dog": 0}}
+
+
+def test_the_manifest_says_what_it_takes_to_do_it_again(trained: TrainResult) -> None:
+    manifest = read_bundle(trained.bundle).manifest
+    training, lineage = manifest.training, manifest.lineage
+    assert training["splitter"] == {"name": "stratified", "valid": 0.4, "seed": 42, "grouped": False}
+    assert training["item_tfms"] == [{"name": "Resize", "method": "crop"}]
+    assert (training["method"], training["n_train"], training["n_valid"]) == ("head", 108, 72)
+    head = training["head"]
+    assert head["penalty"] == min(head["cv_path"], key=lambda step: step[1])[0]
+    assert head["cv_folds"] == 5
+    assert lineage.keys() >= {"data_digest", "split_digest", "seed", "backbone", "weights_digest", "drivetrain"}
+    assert (lineage["seed"], lineage["backbone"], lineage["parent"]) == (42, "efficientnet_lite0", None)
+
+
+def test_facts_are_those_of_the_run(trained: TrainResult) -> None:
+    manifest = read_bundle(trained.bundle).manifest
+
+    class Table:
+        rows = range(180)
+        n_computed = 100
+
+    facts = list_facts(manifest, version=trained.version, data=Path("shapes"), table=Table())  # type: ignore[arg-type]
+    assert facts["Version"] == trained.version
+    assert facts["Picture size"] == "96 x 96, by crop"
+    assert facts["Pictures"] == "108 to train on, 72 held out"
+    assert facts["From the cache"] == "80 of 180"
+    assert facts["Penalty"].startswith(
+        f"{manifest.training['head']['penalty']:g}, by 5-fold cross-validation (accuracy"
+    )
+    assert (facts["Seed"], facts["Data"]) == ("42", "shapes")
