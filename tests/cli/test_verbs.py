@@ -35,7 +35,9 @@ def run_process(*argv: str | Path, cwd: Path) -> subprocess.CompletedProcess[str
 @pytest.fixture(scope="module")
 def odd_data(picture_folder: PictureFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes, one with a name that looks like markup, in a folder whose path is longer than a line."""
-    root = picture_folder(("circle", "square"), per_class=8, root=tmp_path_factory.mktemp("a" * 60) / ("b" * 60))
+    root = picture_folder(
+        ("circle", "square"), per_class=8, seed=11, root=tmp_path_factory.mktemp("a" * 60) / ("b" * 60)
+    )
     rows = [f"{file.relative_to(root).as_posix()},{name}" for name, file in _named(root)]
     (root / "labels.csv").write_text("\n".join(["path,label", *rows]))
     return root
@@ -90,7 +92,7 @@ def test_train_and_evaluate_in_text(odd_data: Path, capsys: pytest.CaptureFixtur
 def test_train_json_is_alone_on_stdout_and_options_reach_the_model(
     picture_folder: PictureFolder, tmp_path: Path
 ) -> None:
-    data = picture_folder(("circle", "square"), per_class=10, root=tmp_path / "data")
+    data = picture_folder(("circle", "square"), per_class=10, seed=12, root=tmp_path / "data")
     options = "--size 96 --resize pad --valid 0.4 --seed 5 --max-error 0.1 --fixtures synthetic --threads 1 --json"
     done = run_process(
         "train", "data", "--out", "m.dt", *options.split(), "--method", "head", "--backbone", "efficientnet_lite0",

@@ -30,7 +30,6 @@ CREATE TABLE IF NOT EXISTS file (path BLOB PRIMARY KEY, size INTEGER, mtime_ns I
 CREATE TABLE IF NOT EXISTS feature (sha256 BLOB, recipe BLOB, vector BLOB, PRIMARY KEY (sha256, recipe));
 """
 _CHUNK = 500  # values in one IN (...); SQLite's limit is 999 on old builds
-_BUSY_S = 30.0  # to wait for another process
 _SETTLED_NS = 2_000_000_000  # a file touched within 2 s may change again without its mtime showing it
 
 
@@ -50,9 +49,10 @@ def stamp_file(path: Path) -> FileStamp:
 
 
 class FeatureCache:
-    """The cache in `folder`; used by one thread, shared by several processes."""
+    """The cache in `folder`; used by one thread, shared by several processes, each waiting `busy_s` for the others."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, busy_s: float = 30.0) -> None:
+        self._busy_s = busy_s
         self.file = folder / "features.sqlite"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ class FeatureCache:
 
     def _open(self) -> sqlite3.Connection:
         if self._db is None:
-            db = sqlite3.connect(self.file, timeout=_BUSY_S)
+            db = sqlite3.connect(self.file, timeout=self._busy_s)
             try:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = NORMAL")
