@@ -1,8 +1,6 @@
 """From a folder of pictures to a model in production that can be trusted.
 
-    from drivetrain import load
-
-    load("bears.dt").predict("grizzly.jpg")    # Prediction(label='grizzly', probability=0.98, decision='accept', ...)
+`load("bears.dt").predict("grizzly.jpg")` gives a Prediction: label, calibrated probability, and whether to trust it.
 """
 
 from __future__ import annotations

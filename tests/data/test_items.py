@@ -90,7 +90,7 @@ def test_loose_pictures_alone_are_an_error(paths: Sequence[str], tmp_path: Path)
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     items = read_items(
-        lay(tmp_path, "cat/1.jpg", "dog/1.jpg", "loose.jpg", "notes.txt", "dog/raw.heic", "birds/raw.heic")
+        lay(tmp_path, "cat/1.jpg", "dog/1.jpg", "loose.jpg", "notes.txt", "dog/raw.dng", "birds/raw.dng")
     )
     assert set(labels_of(items)) == {"cat/1.jpg", "dog/1.jpg"}
     assert items.others == 4
@@ -104,7 +104,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
 
 
 def test_empty_class_folders_of_a_split_are_told(tmp_path: Path) -> None:
-    lay(tmp_path, "train/cat/1.jpg", "valid/cat/1.jpg", "train/owl/1.heic")
+    lay(tmp_path, "train/cat/1.jpg", "valid/cat/1.jpg", "train/owl/1.dng")
     assert read_items(tmp_path).empty == ("owl",)
 
 
@@ -170,7 +170,7 @@ def test_data_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("paths", "got"),
-    [([], "no picture in {root};"), (["a.txt", "b/c.heic"], "no picture in {root}, but 2 other files;")],
+    [([], "no picture in {root};"), (["a.txt", "b/c.dng"], "no picture in {root}, but 2 other files;")],
 )
 def test_no_picture_at_all(paths: Sequence[str], got: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -242,3 +242,13 @@ def test_labels_file_errors_name_the_line(text: str, want: str, tmp_path: Path) 
 def test_labels_file_in_another_encoding(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"labels\.csv: got 'utf-8' codec can't decode .*; want UTF-8 text, comma"):
         read_items(table(tmp_path, "path,label\na/1.jpg,B\u00e4r\n", encoding="latin-1"))
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".HEIF", ".avif"])
+def test_pictures_of_a_kind_we_cannot_read_are_items_so_that_they_are_named(suffix: str, tmp_path: Path) -> None:
+    for name in (f"a/phone{suffix}", "b/other.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic")
+    items = read_items(tmp_path)
+    assert [item.path for item in items] == [f"a/phone{suffix}", "b/other.png"]
+    assert items.others == 0

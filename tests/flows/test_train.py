@@ -191,7 +191,7 @@ def test_unreadable_pictures_are_named_and_counted(
     data = picture_folder(SHAPES, per_class=10, root=tmp_path / "data")
     (data / "circle" / "cut.jpg").write_bytes(b"\xff\xd8\xff")
     (data / "square" / "empty.png").touch()
-    (data / "square" / "raw.heic").touch()
+    (data / "square" / "raw.dng").touch()
     (data / "owl").mkdir()
     result = train_small(data)
     assert [path for path, _ in result.unreadable] == ["circle/cut.jpg", "square/empty.png"]

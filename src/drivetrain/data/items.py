@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drivetrain.errors import InvalidInput, NotFound
-from drivetrain.imaging.decode import SUFFIXES
+from drivetrain.imaging.decode import SUFFIXES, UNSUPPORTED_SUFFIXES
 
 __all__ = ["LABELS_FILE", "SPLITS", "Item", "Items", "picture_files", "read_items"]
 
@@ -135,7 +135,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES
+    return file.suffix.lower() in SUFFIXES | UNSUPPORTED_SUFFIXES
 
 
 def _is_text(name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from drivetrain.bundle.manifest import Manifest
@@ -58,7 +57,7 @@ def describe_lineage(readable: Items, table: FeatureTable, split: Split, trunk: 
     }
 
 
-def list_facts(manifest: Manifest, *, version: str, data: Path, table: FeatureTable) -> dict[str, str]:
+def list_facts(manifest: Manifest, *, version: str, table: FeatureTable) -> dict[str, str]:
     """The run in a few lines for the report."""
     training, lineage, head = manifest.training, manifest.lineage, manifest.training["head"]
     size = next(op["size"] for op in reversed(manifest.preprocess) if "size" in op)
@@ -72,5 +71,4 @@ def list_facts(manifest: Manifest, *, version: str, data: Path, table: FeatureTa
         "Penalty": f"{head['penalty']:g}, by {head['cv_folds']}-fold cross-validation "
         f"(accuracy there {100 * head['cv_accuracy']:.1f} %)",
         "Seed": str(lineage["seed"]),
-        "Data": str(data),
     }

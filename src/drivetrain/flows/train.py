@@ -365,7 +365,7 @@ def _report(run: _Run, data: _Data, judged: _Judged, exported: Exported, thumbna
             pictures="pictures held out of training",
             root=str(data.readable.root.absolute()),
             thumbnails=thumbnails,
-            facts=list_facts(manifest, version=exported.bundle.version, data=run.config.data, table=data.table),
+            facts=list_facts(manifest, version=exported.bundle.version, table=data.table),
             timings=[*run.clock.laps],
             unreadable=data.unreadable,
             notes=run.notes,

@@ -26,6 +26,7 @@ from .headers import count_jpeg_scans, guess_what, measure_gif, read_orientation
 __all__ = [
     "FORMATS",
     "SUFFIXES",
+    "UNSUPPORTED_SUFFIXES",
     "DecodeLimits",
     "apply_exif_turn",
     "decode_picture",
@@ -37,6 +38,8 @@ __all__ = [
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
 )
+# Phones write these; no reader of ours takes them, so they are named as unreadable instead of passed over in silence.
+UNSUPPORTED_SUFFIXES = frozenset({".heic", ".heif", ".avif"})
 _JPEG_MAX_SCANS = 100  # cameras and encoders write 1 to 20; each costs a pass over the whole picture
 
 
