@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -8,12 +8,15 @@ import drivetrain
 from drivetrain import Prediction, load
 from drivetrain.flows.train import TrainResult
 
+if TYPE_CHECKING:
+    from tests.conftest import PictureFolder
 
-def test_the_names_of_the_design_are_there(trained: TrainResult) -> None:
-    picture = next(Path(trained.bundle).parent.parent.rglob("*.jpg"))
+
+def test_the_names_of_the_design_are_there(trained: TrainResult, picture_folder: PictureFolder) -> None:
+    picture = picture_folder(per_class=1, seed=7) / "circle" / "circle-000.png"
     answer = load(trained.bundle).predict(picture)
     assert isinstance(answer, Prediction)
-    assert answer.version == trained.version
+    assert (answer.label, answer.version) == ("circle", trained.version)
 
 
 def test_every_public_name_can_be_had() -> None:

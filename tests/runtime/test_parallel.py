@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -58,22 +59,30 @@ def test_nothing_is_taken_before_it_is_asked_for() -> None:
 
 def test_closing_early_drops_what_has_not_begun() -> None:
     begun: list[int] = []
-    go = threading.Event()
+    second, go = threading.Event(), threading.Event()
 
     def work(number: int) -> int:
         begun.append(number)
         if number:
+            second.set()
             assert go.wait(timeout=30)
         return number
 
     results = map_in_order(work, range(1_000), threads=1)
     assert next(results) == 0
+    assert second.wait(timeout=30)
+    queued = list(results.gi_frame.f_locals["waiting"])[1:]
     closing = threading.Thread(target=results.close)
     closing.start()
+    deadline = time.monotonic() + 30
+    while not all(future.cancelled() for future in queued):
+        assert time.monotonic() < deadline
+        closing.join(timeout=0.001)
     go.set()
     closing.join(timeout=30)
     assert not closing.is_alive()
-    assert len(begun) <= 4  # the window; it waits for what runs, and no thread is left behind
+    assert begun == [0, 1]  # it waits for what runs, drops the rest, and leaves no thread behind
+    assert len(queued) == 2
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("pictures")]
 
 

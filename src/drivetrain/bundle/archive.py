@@ -23,7 +23,6 @@ from drivetrain.bundle.onnx_guard import check_onnx
 from drivetrain.bundle.plain_json import read_json
 from drivetrain.bundle.stored_zip import read_stored_zip, write_stored_zip
 from drivetrain.errors import BundleRefused, NotFound
-from drivetrain.files import write_whole
 
 __all__ = ["Bundle", "content_files", "parse_bundle", "read_bundle", "write_bundle"]
 
@@ -65,6 +64,8 @@ def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, bytes]) -
 
     What no one could read again is not written: it raises the BundleRefused that its reader would have met.
     """
+    from drivetrain.files import write_whole  # late: a reader does not wait for it
+
     manifest = replace(manifest, files=content_files(members))
     text = json.dumps(manifest.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
     data = write_stored_zip({_MANIFEST: text.encode(), **{name: members[name] for name in sorted(members)}})
