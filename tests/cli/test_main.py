@@ -125,14 +125,14 @@ def test_settings_of_the_folder_and_the_environment_are_read(
     assert "has no setting 'thread' (did you mean 'threads'?)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", ["PermissionError(13, 'Permission denied', '/root/m.dt')", "OSError(28, 'No space')"])
+@pytest.mark.parametrize("error", ["PermissionError(13, 'Permission denied', '/data/m.dt')", "OSError(28, 'No space')"])
 def test_a_disk_that_refuses_is_told_in_one_line(error: str, tmp_path: Path) -> None:
     """It was a traceback."""
     done = fake_verb(tmp_path, f"raise {error}", "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]["code"] == "unavailable"
     assert done.stderr in (
-        "error: /root/m.dt: got Permission denied; want a disk and a folder that allow it.\n",
+        "error: /data/m.dt: got Permission denied; want a disk and a folder that allow it.\n",
         "error: files: got No space; want a disk and a folder that allow it.\n",
     )
 
