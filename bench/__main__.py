@@ -32,6 +32,7 @@ _COLD_START = (
 
 
 def main() -> None:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have their bytecode; so must both sides here
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         bench = Bench(Path(scratch))
         print(f"{floor.CORES} cores, {len(bench.files):,} pictures of {bench.source}\n")
