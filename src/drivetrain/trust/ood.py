@@ -37,7 +37,9 @@ class NearestNeighbours:
 
     def scores(self, features: FloatArray) -> FloatArray:
         """(n,) scores of (n, d) features of any length."""
-        similarity = normalise_rows(features) @ self.known.T  # (n, known)
+        # Not `@`: BLAS would wake threads of its own for it, which then spin for work on the cores that other callers
+        # run their networks on. Measured, two callers on two cores: 7.2 ms a picture with it, 4.3 ms without.
+        similarity = np.vecdot(normalise_rows(features)[:, np.newaxis], self.known)  # (n, known)
         kth = np.partition(similarity, -self.k, axis=1)[:, -self.k]
         out: FloatArray = np.sqrt(np.maximum(0.0, 2.0 - 2.0 * kth.astype(np.float64)))
         return out
