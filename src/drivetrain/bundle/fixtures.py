@@ -52,7 +52,7 @@ def encode_picture(image: Image.Image, *, max_side: int, is_turned: bool = False
     clean = Image.new("RGB", small.size)  # without the maker's notes, places and dates of the original
     clean.paste(small)
     out = io.BytesIO()
-    clean.save(out, "PNG", optimize=True, exif=exif)
+    clean.save(out, "PNG", exif=exif)
     return out.getvalue()
 
 
