@@ -15,7 +15,7 @@ from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.preprocess import Preprocess
 from drivetrain.progress import Progress
 from drivetrain.runtime.feature_cache import FeatureCache, FileStamp, stamp_file
-from drivetrain.runtime.parallel import map_in_order
+from drivetrain.runtime.parallel import callers_for, map_in_order
 from drivetrain.runtime.picture_file import read_picture_file
 from drivetrain.runtime.session import Session
 
@@ -153,7 +153,7 @@ def _compute(
 
     with progress.task("Reading pictures", total=len(todo)) as advance:
         while todo:
-            results = map_in_order(work, todo, threads=threads)
+            results = map_in_order(work, todo, threads=callers_for(threads))
             _keep(results, todo, found, stamps, recipe=trunk.recipe, cache=cache, advance=advance)
             shas = [state.sha256 for state in found if state.vector is None and state.sha256]
             vectors = cache.features(trunk.recipe, shas, feature_count=trunk.feature_count)

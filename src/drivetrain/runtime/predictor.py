@@ -18,7 +18,7 @@ from drivetrain.errors import BundleRefused, InvalidInput, NotFound, Unavailable
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.preprocess import Preprocess
 from drivetrain.runtime.decision import DecisionPolicy
-from drivetrain.runtime.parallel import map_in_order
+from drivetrain.runtime.parallel import callers_for, map_in_order
 from drivetrain.runtime.picture_file import read_picture_file
 from drivetrain.runtime.prediction import Prediction
 from drivetrain.runtime.session import Session
@@ -73,7 +73,7 @@ class Predictor:
             except NotFound as exc:  # gone since the folder was listed: no reason to leave the others unanswered
                 return UnreadablePicture(exc.got, reason="there is no such file")
 
-        return map_in_order(work, pictures, threads=self.threads)
+        return map_in_order(work, pictures, threads=callers_for(self.threads))
 
     def _pixels(self, picture: Picture, name: str | None) -> FloatArray:
         if isinstance(picture, str | Path):
