@@ -252,3 +252,19 @@ def test_pictures_of_a_kind_we_cannot_read_are_items_so_that_they_are_named(suff
     items = read_items(tmp_path)
     assert [item.path for item in items] == [f"a/phone{suffix}", "b/other.png"]
     assert items.others == 0
+
+
+@pytest.mark.parametrize("label", ["x" * 256, "two\tparts", "line\nbreak"])
+def test_a_label_that_no_manifest_can_hold_is_refused_before_training(label: str, tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").touch()
+    (tmp_path / "labels.csv").write_text(f'path,label\n1.jpg,"{label}"\n')
+    with pytest.raises(
+        InvalidInput, match="a class's name: got .* want at most 255 characters, none of them a control"
+    ):
+        read_items(tmp_path)
+
+
+def test_a_label_of_255_characters_is_read(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").touch()
+    (tmp_path / "labels.csv").write_text(f"path,label\n1.jpg,{'x' * 255}\n")
+    assert read_items(tmp_path).classes == ("x" * 255,)

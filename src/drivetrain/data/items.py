@@ -16,6 +16,7 @@ from drivetrain.imaging.decode import SUFFIXES, UNSUPPORTED_SUFFIXES
 __all__ = ["LABELS_FILE", "SPLITS", "Item", "Items", "picture_files", "read_items"]
 
 LABELS_FILE = "labels.csv"
+_MAX_LABEL_CHARS = 255
 _COLUMNS = ("path", "label", "group", "split")
 # a folder or a `split` cell of this name -> its part
 SPLITS = {
@@ -105,6 +106,7 @@ def read_items(root: Path) -> Items:
             want=f"a folder per class with pictures ({', '.join(sorted(SUFFIXES))}), or {LABELS_FILE}",
             hint="Example: bears/grizzly/1.jpg, bears/black/2.jpg.",
         )
+    _check_labels(items.classes)
     return items
 
 
@@ -145,6 +147,14 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    """What a model's manifest can hold as a class; better told now than after the training."""
+    for label in labels:
+        if len(label) > _MAX_LABEL_CHARS or any(unicodedata.category(character) == "Cc" for character in label):
+            want = f"at most {_MAX_LABEL_CHARS} characters, none of them a control character"
+            raise InvalidInput("a class's name", got=repr(label), want=want, hint="Rename the folder or the label.")
 
 
 def _compose(label: str) -> str:

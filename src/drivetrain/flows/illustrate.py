@@ -12,8 +12,8 @@ from drivetrain.errors import UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits, apply_exif_turn, decode_picture
 from drivetrain.inspect.interpretation import Interpretation
 from drivetrain.inspect.report import make_thumbnail
-from drivetrain.runtime.features import read_picture_file
 from drivetrain.runtime.parallel import map_in_order
+from drivetrain.runtime.picture_file import read_picture_file
 
 __all__ = ["load_thumbnails", "open_pictures"]
 
