@@ -259,7 +259,7 @@ def test_a_label_that_no_manifest_can_hold_is_refused_before_training(label: str
     (tmp_path / "1.jpg").touch()
     (tmp_path / "labels.csv").write_text(f'path,label\n1.jpg,"{label}"\n')
     with pytest.raises(
-        InvalidInput, match="a class's name: got .* want at most 255 characters, none of them a control"
+        InvalidInput, match=r"a class's name: got .* want at most 255 characters, none of them a control"
     ):
         read_items(tmp_path)
 
