@@ -1,6 +1,6 @@
 """The head: multinomial logistic regression on the root of cached features, its penalty chosen by cross-validation.
 
-numpy and scipy only: `train --method head` on an exported trunk must not pay for torch.
+numpy only: `train --method head` on an exported trunk must not pay for torch.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.errors import InvalidInput
+from drivetrain.learn.lbfgs import minimise
 from drivetrain.progress import Progress
 from drivetrain.trust.calibration import log_softmax
 
@@ -183,10 +183,7 @@ def _fit(
         gradient[:-1] += penalty * weight[:-1]
         return loss / n + 0.5 * penalty * float(np.square(weight[:-1]).sum()), gradient.ravel()
 
-    options = {"maxiter": 500, "gtol": tolerance, "ftol": 1e-9, "maxcor": 10}
-    result = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options=options)
-    out: FloatArray = result.x.reshape(d + 1, k)
-    return out
+    return minimise(objective, start.ravel(), tolerance=tolerance).reshape(d + 1, k)
 
 
 def _differentiate(part: _Part, slope: FloatArray, bias: FloatArray) -> tuple[float, FloatArray, FloatArray]:
