@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from drivetrain.cli.shared import escape_text, percent
-from drivetrain.flows.evaluate import EvaluateResult
-from drivetrain.flows.train import TrainResult
 from drivetrain.trust.evaluation import Evaluation
+
+if TYPE_CHECKING:  # `evaluate` must show its table where nothing that trains is installed
+    from drivetrain.flows.evaluate import EvaluateResult
+    from drivetrain.flows.train import TrainResult
 
 __all__ = ["show_evaluation", "show_training"]
 
