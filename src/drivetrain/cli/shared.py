@@ -48,8 +48,14 @@ def print_json(value: Any, *, indent: int | None = 1) -> None:
 
 
 def percent(share: float, *, digits: int = 1) -> str:
-    """0.903 -> 90.3 %."""
-    return f"{100 * share:.{digits}f} %"
+    """0.903 -> 90.3 %; what is less than all never reads as 100 %, nor what is more than nothing as 0 %."""
+    step = 10.0**-digits
+    shown = f"{100 * share:.{digits}f}"
+    if share < 1 and float(shown) >= 100:
+        return f"> {100 - step:.{digits}f} %"
+    if share > 0 and float(shown) == 0:
+        return f"< {step:.{digits}f} %"
+    return f"{shown} %"
 
 
 def escape_text(text: str) -> str:
