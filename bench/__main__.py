@@ -75,9 +75,10 @@ class Bench:
         after, _ = floor.measure(self.trunk, self.files, 224)  # the machine's speed drifts: measure on both sides
         self.floor_s = (before + after) / 2
         warm = self.run("train", str(self.data), "-o", str(self.model), "--json")
-        allowed = "<= 1.30" if len(self.files) >= 3000 else f"<= 1.30 with {self.floor_s + 6:.0f} s as floor"
+        is_large = len(self.files) >= 3000  # on fewer, starting Python weighs more than the pictures
+        allowed = "<= 1.30" if is_large else f"<= 1.30 with {self.floor_s + 6:.0f} s as floor"
         _row(f"train --method head, cold feature cache ({way})", self.floor_s, cold, allowed)
-        _row("train again, warm cache (floor: the cold run)", cold, warm, "< 0.20")
+        _row("train again, warm cache (floor: the cold run)", cold, warm, "< 0.20" if is_large else "")
         told = json.loads((self.scratch / "out").read_text())
         spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in told["timings_s"].items())
         print(f"    held-out accuracy {told['evaluation']['accuracy']:.3f}; warm run: {spent}")
