@@ -34,7 +34,7 @@ check: .venv/.stamp ## Lint, format, types, import layers, docs and version
 bench: .venv/.stamp ## Measure the numbers the project holds itself to
 	@$(BIN)/python -m bench
 
-bench-peers: bench/peers.py .venv/.stamp .venv-peers/.stamp ## Measure the peers, in an environment of their own (6 GB)
+bench-peers: .venv/.stamp .venv-peers/.stamp ## Measure the peers, in an environment of their own (6 GB)
 	@.venv-peers/bin/python bench/peers.py
 
 serve: .venv/.stamp ## Serve a model: make serve MODEL=x.dt
@@ -73,9 +73,6 @@ stamp = printf '%s\n' "$(CURDIR)" > $(1)/.stamp.new && touch -r $(1)/.started $(
 	@.venv-peers/bin/python $(PIP) --upgrade pip
 	@.venv-peers/bin/python $(PIP) $(PEERS)
 	@$(call stamp,.venv-peers)
-
-bench/peers.py:
-	@echo "There is no bench/peers.py in this version: nothing to compare with." >&2; exit 1
 
 # The scripts of an environment hold absolute paths: a copied or moved folder, or a Python that is gone, needs a new one.
 ifneq "$(shell cat .venv/.stamp 2>/dev/null) $(wildcard $(BIN)/python)" "$(CURDIR) $(BIN)/python"

@@ -76,8 +76,6 @@ def test_torch_loads_only_where_it_is_named() -> None:
     ],
 )
 def test_light_imports_stay_light(name: str, heavy: list[str]) -> None:
-    if not CLI.is_file():
-        pytest.skip("the command line is not there yet")
     loaded = first_loads([name], heavy)
     assert not loaded, f"importing {name} loads {', '.join(loaded[name])}: import it inside the function that needs it"
 

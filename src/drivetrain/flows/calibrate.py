@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetrain.arrays import BoolArray, FloatArray, IntArray
+from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.learn.head import deal_folds
 from drivetrain.trust.calibration import fit_temperature, softmax
 from drivetrain.trust.conformal import label_set_threshold, p_value
@@ -31,12 +31,7 @@ class Calibration:
     decision: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]]
     promise: Promise
-    neighbours: NearestNeighbours
     notes: tuple[str, ...]
-
-    def flag(self, features: FloatArray) -> BoolArray:
-        """(n,) True where the picture of these frozen features (n, d) is taken for unknown."""
-        return _p_values(self.arrays["ood_calibration"], self.neighbours.scores(features)) <= _FLAG_AT
 
 
 def calibrate(
@@ -90,7 +85,7 @@ def calibrate(
         "statement": promise.statement,
     }
     arrays = {"ood_known": known, "ood_calibration": reference}
-    return Calibration(decision=decision, arrays=arrays, promise=promise, neighbours=neighbours, notes=tuple(notes))
+    return Calibration(decision=decision, arrays=arrays, promise=promise, notes=tuple(notes))
 
 
 def _p_values(reference: FloatArray, scores: FloatArray) -> FloatArray:

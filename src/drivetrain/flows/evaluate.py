@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.data.items import Item, Items, read_items
 from drivetrain.data.lineage import digest_items
 from drivetrain.errors import InvalidInput, UnreadablePicture
@@ -17,7 +19,7 @@ from drivetrain.runtime.prediction import Prediction
 from drivetrain.runtime.predictor import Predictor
 from drivetrain.trust.evaluation import Evaluation, evaluate_predictions
 
-__all__ = ["EvaluateResult", "evaluate"]
+__all__ = ["EvaluateResult", "evaluate", "evaluate_answers", "stack_probabilities"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,27 +84,38 @@ def evaluate(predictor: Predictor, data: Path, *, progress: Progress) -> Evaluat
         notes.append(f"No readable picture of {', '.join(missing)}: nothing is known about these.")
     if _has_learned(predictor, items, [item for item, _ in predictions]):
         notes.append("These are the very pictures the model was made from: the numbers flatter it, others will tell.")
+    index_of = {name: i for i, name in enumerate(predictor.classes)}
+    labels = np.array([index_of[item.label] for item, _ in predictions], dtype=np.int64)
     return EvaluateResult(
         version=predictor.version,
-        evaluation=_judge(predictor, predictions),
+        evaluation=evaluate_answers([answer for _, answer in predictions], labels, predictor.classes),
         predictions=tuple(predictions),
         unreadable=tuple(sorted(unreadable)),
         notes=tuple(notes),
     )
 
 
+def evaluate_answers(answers: Sequence[Prediction], labels: IntArray, classes: Sequence[str]) -> Evaluation:
+    """The numbers of answers (n) to pictures of known labels (n,), decisions and all, as they were given."""
+    return evaluate_predictions(
+        stack_probabilities(answers),
+        labels,
+        classes=classes,
+        accepted=np.array([answer.decision == "accept" for answer in answers]),
+        flagged=np.array(["unknown" in answer.reasons for answer in answers]),
+    )
+
+
+def stack_probabilities(answers: Sequence[Prediction]) -> FloatArray:
+    """(n, k), the classes in the bundle's order."""
+    return np.array([list(answer.probabilities.values()) for answer in answers])
+
+
 def _has_learned(predictor: Predictor, items: Items, read: list[Item]) -> bool:
     """Whether these pictures and labels are, all in all, those that the model was trained and calibrated on."""
+    training = predictor.manifest.training
+    counts = [n for side in ("n_train", "n_valid") if isinstance(n := training.get(side), int)]
+    if sum(counts) != len(read):
+        return False  # most often: then no file has to be read a second time
     digest = digest_items((item, hashlib.sha256(items.file(item).read_bytes()).digest()) for item in read)
     return bool(digest == predictor.manifest.lineage.get("data_digest"))
-
-
-def _judge(predictor: Predictor, predictions: list[tuple[Item, Prediction]]) -> Evaluation:
-    index_of = {name: i for i, name in enumerate(predictor.classes)}
-    return evaluate_predictions(
-        np.array([list(prediction.probabilities.values()) for _, prediction in predictions]),
-        np.array([index_of[item.label] for item, _ in predictions], dtype=np.int64),
-        classes=predictor.classes,
-        accepted=np.array([prediction.decision == "accept" for _, prediction in predictions]),
-        flagged=np.array(["unknown" in prediction.reasons for _, prediction in predictions]),
-    )

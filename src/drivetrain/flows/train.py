@@ -17,6 +17,7 @@ from drivetrain.data.split import Split, check_classes, check_valid_share, order
 from drivetrain.errors import InvalidConfig, InvalidInput, Unavailable
 from drivetrain.flows.calibrate import Calibration, calibrate
 from drivetrain.flows.clock import LapClock
+from drivetrain.flows.evaluate import evaluate_answers, stack_probabilities
 from drivetrain.flows.export import Exported, ExportInput, export_bundle
 from drivetrain.flows.fixtures import FixtureSource
 from drivetrain.flows.illustrate import load_thumbnails, open_pictures
@@ -28,11 +29,11 @@ from drivetrain.inspect.report import Report, write_report
 from drivetrain.learn.head import Head, fit_head
 from drivetrain.learn.trunk import Trunk, prepare_trunk
 from drivetrain.progress import Progress
+from drivetrain.runtime.decision import DecisionPolicy
 from drivetrain.runtime.feature_cache import FeatureCache
 from drivetrain.runtime.features import FeatureTable, FrozenTrunk, extract_features
 from drivetrain.settings import Settings
-from drivetrain.trust.calibration import softmax
-from drivetrain.trust.evaluation import Evaluation, evaluate_predictions
+from drivetrain.trust.evaluation import Evaluation
 
 __all__ = ["METHODS", "TrainConfig", "TrainResult", "train"]
 
@@ -305,16 +306,9 @@ def _judge(run: _Run, head: Head, data: _Data) -> _Judged:
         valid_logits=logits,
         max_error=run.config.max_error,
     )
-    probs = softmax(logits, temperature=calibration.decision["temperature"])
-    flagged = calibration.flag(valid.features)
     classes = data.readable.classes
-    evaluation = evaluate_predictions(
-        probs,
-        valid.labels,
-        classes=classes,
-        accepted=~flagged & (probs.max(axis=1) > calibration.promise.threshold),
-        flagged=flagged,
-    )
+    policy = DecisionPolicy(calibration.decision, calibration.arrays, feature_count=valid.features.shape[1])
+    answers = [policy.decide(*one, classes, "") for one in zip(logits, valid.features, strict=True)]
     paths = [item.path for item in valid.items]
     run.notes.append(
         "Calibration and promise come from these same held-out pictures, in two halves; "
@@ -322,8 +316,10 @@ def _judge(run: _Run, head: Head, data: _Data) -> _Judged:
     )
     return _Judged(
         calibration=calibration,
-        evaluation=evaluation,
-        interpretation=Interpretation(probs=probs, labels=valid.labels, paths=paths, classes=classes),
+        evaluation=evaluate_answers(answers, valid.labels, classes),
+        interpretation=Interpretation(
+            probs=stack_probabilities(answers), labels=valid.labels, paths=paths, classes=classes
+        ),
     )
 
 
