@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +29,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="MARKER",
         help="fail the tests with this marker that would skip; given at all, a module that skips itself fails too",
     )
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C again where the caller ignores it: a shell's background job passes that on to every child.
+
+    Symptom before: a test that stops a run by SIGINT waited for ever, and the whole CI with it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
