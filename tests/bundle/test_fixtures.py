@@ -75,7 +75,7 @@ def moved_behind_the_crop(ops: Ops) -> Ops:
 
 
 def padded(ops: Ops) -> Ops:
-    pad = {"op": "pad", "size": TRAINED_SIZE, "fill": 0}
+    pad = {"op": "pad", "size": TRAINED_SIZE, "mode": "constant", "fill": 0}
     return [pad if op["op"] == "center_crop" else op for op in with_op("resize", mode="longest")(ops)]
 
 

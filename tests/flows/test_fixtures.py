@@ -116,15 +116,28 @@ def test_the_answers_are_those_of_the_path_that_serves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "left_out"),
-    [("crop", set()), ("pad", {"resized to 256 / 224 first"}), ("squish", {"resized to 256 / 224 first", "squished"})],
+    ("method", "left_out", "added"),
+    [
+        ("crop", set(), set()),
+        ("pad", {"resized to 256 / 224 first"}, {"padded otherwise"}),
+        ("squish", {"resized to 256 / 224 first", "squished"}, set()),
+    ],
 )
-def test_perturb_preprocess(method: ResizeMethod, left_out: set[str]) -> None:
+def test_perturb_preprocess(method: ResizeMethod, left_out: set[str], added: set[str]) -> None:
     given = ops(method)
     changes = perturb_preprocess(given)
-    assert changes.keys() == perturb_preprocess(ops()).keys() - left_out
+    assert changes.keys() == perturb_preprocess(ops()).keys() - left_out | added
     assert len(perturb_preprocess(ops())) == 7
     for changed in changes.values():
         assert changed != given
         assert Preprocess(changed).size == SIDE  # runs, and gives what the network takes
     assert given == ops(method)  # left as it was
+
+
+@pytest.mark.parametrize(
+    ("mode", "other"), [("constant", "reflection"), ("border", "constant"), ("reflection", "constant")]
+)
+def test_another_padding_is_a_fault(mode: str, other: str) -> None:
+    given = [{**op, "mode": mode} if op["op"] == "pad" else op for op in ops("pad")]
+    changed = perturb_preprocess(given)["padded otherwise"]
+    assert [op["mode"] for op in changed if op["op"] == "pad"] == [other]

@@ -38,8 +38,8 @@ def crop(size: int) -> dict[str, Any]:
     return {"op": "center_crop", "size": size}
 
 
-def pad(size: int, fill: int = 0) -> dict[str, Any]:
-    return {"op": "pad", "size": size, "fill": fill}
+def pad(size: int, fill: int = 0, *, mode: str = "constant") -> dict[str, Any]:
+    return {"op": "pad", "size": size, "mode": mode, "fill": fill}
 
 
 def run(pixels: np.ndarray, *pictures: dict[str, Any], numbers: Ops | None = None) -> np.ndarray:
@@ -90,6 +90,35 @@ def test_pad_centres_the_picture(size: tuple[int, int], at: tuple[int, int]) -> 
 def test_pad_cuts_what_is_larger() -> None:
     assert columns(run(ramp(6, 2), pad(4))) == [0, 0, 0, 0]  # the row above the picture
     assert run(ramp(6, 2), pad(4))[1, :, 0].tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("width", "mode", "expected"),
+    [
+        (3, "constant", [7, 7, 0, 1, 2, 7, 7, 7]),
+        (3, "border", [0, 0, 0, 1, 2, 2, 2, 2]),
+        (3, "reflection", [2, 1, 0, 1, 2, 1, 0, 1]),
+        (2, "reflection", [1, 0, 1, 0, 1, 0, 1, 0]),  # mirrored over and over
+        (1, "reflection", [0, 0, 0, 0, 0, 0, 0, 0]),
+        (10, "border", [1, 2, 3, 4, 5, 6, 7, 8]),
+        (10, "reflection", [1, 2, 3, 4, 5, 6, 7, 8]),
+    ],
+)
+def test_what_a_pad_puts_beside_the_picture(width: int, mode: str, expected: list[int]) -> None:
+    out = run(ramp(width, 3), pad(8, 7, mode=mode))
+    assert out[3, :, 0].tolist() == expected
+    turned = run(ramp(3, width), pad(8, 7, mode=mode))
+    assert turned[:, 3, 1].tolist() == expected
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (3, 40), (7, 7), (60, 4)])
+@pytest.mark.parametrize(("mode", "numpys"), [("border", "edge"), ("reflection", "reflect")])
+def test_padding_is_that_of_numpy(size: tuple[int, int], mode: str, numpys: Any) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    side = 61
+    left, top = (side - size[0]) // 2, (side - size[1]) // 2
+    widths = [(top, side - size[1] - top), (left, side - size[0] - left), (0, 0)]
+    assert np.array_equal(run(pixels, pad(side, mode=mode)), np.pad(pixels, widths, mode=numpys))
 
 
 # --- resize
@@ -423,7 +452,14 @@ def changed(at: int, **fields: Any) -> Callable[[Ops], object]:
         (lambda ops: ops.insert(1, {"op": "blur"}), r"preprocess\[1\]\.op: got blur; want one of decode, exif_"),
         (lambda ops: ops.insert(1, {"op": ["decode"]}), r"preprocess\[1\]\.op: got \['decode'\]; want one of"),
         (lambda ops: ops.insert(1, {"size": 3}), r"preprocess\[1\]\.op: got None; want one of"),
-        (changed(3, op="pad"), r"preprocess\[3\] \(pad\): got \['size'\]; want exactly the fields \['fill', 'size'\]"),
+        (
+            changed(3, op="pad"),
+            r"preprocess\[3\] \(pad\): got \['size'\]; want exactly the fields \['fill', 'mode', 'size'\]",
+        ),
+        (
+            changed(3, op="pad", mode="zeros", fill=0),
+            r"preprocess\[3\]\.mode: got zeros; want one of constant, border, reflection",
+        ),
         (changed(3, fill=0), r"\(center_crop\): got \['fill', 'size'\]; want exactly the fields \['size'\]"),
         (lambda ops: ops[3].update({7: 1}), r"\(center_crop\): got \['7', 'size'\]; want exactly"),
         (lambda ops: ops[1].update(angle=9), r"\(exif_transpose\): got \['angle'\]; want exactly the fields \[\]"),

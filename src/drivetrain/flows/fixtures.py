@@ -78,6 +78,9 @@ def perturb_preprocess(ops: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[
     change("no antialias", "resize", antialias=False)
     change("mean and std of ImageNet", "normalize", mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
     change("pixels not scaled", "scale", by=1.0)
+    filled = [op for op in ops if op["op"] == "pad"]
+    if filled:
+        change("padded otherwise", "pad", mode="reflection" if filled[-1]["mode"] == "constant" else "constant")
     size = next(op["size"] for op in reversed(ops) if "size" in op)
     square = {"op": "resize", "mode": "squish", "size": size, "filter": "bilinear", "antialias": True}
     shape = [op for op in ops if op["op"] in ("resize", "center_crop", "pad")]

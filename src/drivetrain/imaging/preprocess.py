@@ -18,7 +18,11 @@ Ops run in the order given. Those before `scale` turn a picture into a picture; 
 * resize: `shortest` or `longest` side to `size`, the other in proportion and rounded (halves to even); `squish`: both.
   Without antialias each pixel is sampled at its centre, by nearest, bilinear or bicubic. Of a picture longer than 8:1,
   `shortest` keeps the middle 8:1.
-* center_crop: the middle, its corner rounded down; black beyond the edge. pad: the middle of a square of `fill`.
+* center_crop: the middle, its corner rounded down; black beyond the edge.
+* pad: centred on a square; around it the grey `fill` (`constant`), the nearest pixel (`border`), or the picture
+  mirrored as often as it takes (`reflection`).
+
+The arithmetic itself stands in `imaging.resize`.
 """
 
 from __future__ import annotations
@@ -36,22 +40,22 @@ from drivetrain.arrays import FloatArray, PixelArray
 from drivetrain.errors import InvalidInput
 
 from .decode import DecodeLimits, apply_exif_turn, decode_picture, load_pixels, to_rgb
+from .resize import (
+    FILTERS,
+    MAX_STRIP,
+    PAD_MODES,
+    POINT_FILTERS,
+    RESIZE_MODES,
+    crop_centre,
+    pad_square,
+    resize_picture,
+)
 
-__all__ = ["Op", "Preprocess", "ResizeMethod", "declare_preprocess"]
+__all__ = ["MAX_SIZE", "Op", "PictureOps", "Preprocess", "ResizeMethod", "declare_preprocess"]
 
 Op = Mapping[str, Any]
 ResizeMethod = Literal["crop", "pad", "squish"]
 _Step = Callable[[Image.Image], Image.Image]
-
-_FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "box": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-_POINT_FILTERS = ("nearest", "bilinear", "bicubic")  # those that Pillow can sample with, without antialias
-_STRIP = 8  # times as long as wide: of a longer picture only the middle is resized to its shortest side
 
 # kind of a field -> what it takes; a bool is never a number
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -68,18 +72,20 @@ _FIELDS: dict[str, dict[str, str]] = {
     "exif_transpose": {},
     "resize": {"mode": "text", "size": "a whole number", "filter": "text", "antialias": "true or false"},
     "center_crop": {"size": "a whole number"},
-    "pad": {"size": "a whole number", "fill": "a whole number"},
+    "pad": {"size": "a whole number", "mode": "text", "fill": "a whole number"},
     "scale": {"by": "a number"},
     "normalize": {"mean": "a list", "std": "a list"},
     "layout": {"to": "text"},
 }
 _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("decode", "mode"): ("RGB",),
-    ("resize", "mode"): ("shortest", "longest", "squish"),
-    ("resize", "filter"): tuple(_FILTERS),
+    ("resize", "mode"): RESIZE_MODES,
+    ("resize", "filter"): tuple(FILTERS),
+    ("pad", "mode"): PAD_MODES,
     ("layout", "to"): ("NCHW",),
 }
-_MAX_SIZE = 4096  # a side; a larger one in a stranger's bundle is an attack on memory
+_NUMBER_OPS = ("scale", "normalize", "layout")
+MAX_SIZE = 4096  # a side; a larger one in a stranger's bundle is an attack on memory
 _MAX_OPS = 32
 
 
@@ -90,7 +96,7 @@ def declare_preprocess(
     resize = {"op": "resize", "size": size, "filter": "bilinear", "antialias": True}
     fit: dict[ResizeMethod, list[dict[str, Any]]] = {
         "crop": [{**resize, "mode": "shortest"}, {"op": "center_crop", "size": size}],
-        "pad": [{**resize, "mode": "longest"}, {"op": "pad", "size": size, "fill": 0}],
+        "pad": [{**resize, "mode": "longest"}, {"op": "pad", "size": size, "mode": "constant", "fill": 0}],
         "squish": [{**resize, "mode": "squish"}],
     }
     return [
@@ -103,34 +109,73 @@ def declare_preprocess(
     ]
 
 
-class Preprocess:
-    """A list of ops, checked once and ready to run on many pictures from many threads."""
+class PictureOps:
+    """The ops that turn a picture into a picture, from `decode` to before `scale`: 8-bit RGB comes out.
+
+    `size` is the side of the square that comes out, None where the shape depends on the picture. Ready to run on many
+    pictures from many threads. Raises InvalidInput where an op is unknown, misplaced or off.
+    """
 
     def __init__(self, ops: Sequence[Op]) -> None:
         _check_ops(ops)
+        names = [op["op"] for op in ops]
+        if wrong := [name for name in names if name in _NUMBER_OPS]:
+            raise InvalidInput("preprocess", got=names, want=f"ops of pictures only, without {wrong[0]}")
+        _check_decode(names)
+        _check_growth(ops)
         self.ops: tuple[dict[str, Any], ...] = tuple(dict(op) for op in ops)
-        canonical = json.dumps(self.ops, sort_keys=True, separators=(",", ":"))
-        self.digest = hashlib.sha256(canonical.encode()).hexdigest()
+        self.digest = _digest(self.ops)
+        self.size: int | None = [op["size"] for op in self.ops if "size" in op][-1] if _is_square(ops) else None
         self._min_side: int | None = self.ops[0]["jpeg_min_side"]
-        names = [op["op"] for op in self.ops]
-        self._steps = [_compile(op) for op in self.ops[1 : names.index("scale")]]
-        sized = [op["size"] for op in self.ops if "size" in op]
-        self.size: int = sized[-1]  # side of the square that comes out
-        self._gain, self._shift = _fuse_arithmetic(self.ops[names.index("scale") :])
+        self._steps = [_compile(op) for op in self.ops[1:]]
 
-    def from_bytes(self, data: bytes, *, name: str, limits: DecodeLimits) -> FloatArray:
-        """An encoded picture as float32 (3, size, size). Raises UnreadablePicture."""
-        return self._finish(decode_picture(data, name=name, limits=limits, min_side=self._min_side))
+    def from_bytes(self, data: bytes, *, name: str, limits: DecodeLimits) -> Image.Image:
+        """An encoded picture after the ops. Raises UnreadablePicture."""
+        return self._run(decode_picture(data, name=name, limits=limits, min_side=self._min_side))
 
-    def from_image(self, image: Image.Image) -> FloatArray:
-        """A PIL picture as float32 (3, size, size), decoded at full size; its pixels are never changed in place.
+    def from_image(self, image: Image.Image) -> Image.Image:
+        """A PIL picture after the ops; it may be the same object, but its pixels are never changed in place.
 
         Raises InvalidInput, or UnreadablePicture where its file was opened but turns out damaged when read.
         """
         if 0 in image.size:
             raise InvalidInput("picture", got=f"{image.width} x {image.height} pixels", want="at least one pixel")
         load_pixels(image, name="picture")
-        return self._finish(to_rgb(image))
+        return self._run(to_rgb(image))
+
+    def _run(self, image: Image.Image) -> Image.Image:
+        for step in self._steps:
+            image = step(image)
+        return image
+
+
+class Preprocess:
+    """A list of ops, checked once and ready to run on many pictures from many threads."""
+
+    def __init__(self, ops: Sequence[Op]) -> None:
+        _check_ops(ops)
+        names = [op["op"] for op in ops]
+        _check_order(names)
+        if not _is_square(ops):
+            want = "a center_crop, a pad or a resize to squish: a square"
+            raise InvalidInput("preprocess", got=names, want=want)
+        cut = names.index("scale")
+        self._pictures = PictureOps(ops[:cut])
+        self.ops: tuple[dict[str, Any], ...] = tuple(dict(op) for op in ops)
+        self.digest = _digest(self.ops)
+        self.size: int = [op["size"] for op in self.ops if "size" in op][-1]  # side of the square that comes out
+        self._gain, self._shift = _fuse_arithmetic(self.ops[cut:])
+
+    def from_bytes(self, data: bytes, *, name: str, limits: DecodeLimits) -> FloatArray:
+        """An encoded picture as float32 (3, size, size). Raises UnreadablePicture."""
+        return self._to_numbers(self._pictures.from_bytes(data, name=name, limits=limits))
+
+    def from_image(self, image: Image.Image) -> FloatArray:
+        """A PIL picture as float32 (3, size, size), decoded at full size; its pixels are never changed in place.
+
+        Raises InvalidInput, or UnreadablePicture where its file was opened but turns out damaged when read.
+        """
+        return self._to_numbers(self._pictures.from_image(image))
 
     def from_array(self, pixels: PixelArray) -> FloatArray:
         """uint8 (h, w, 3) RGB, (h, w, 1) or (h, w) grey, as float32 (3, size, size). Raises InvalidInput."""
@@ -149,9 +194,7 @@ class Preprocess:
         grey = pixels.ndim == 3 and pixels.shape[2] == 1
         return self.from_image(Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if grey else pixels)))
 
-    def _finish(self, image: Image.Image) -> FloatArray:
-        for step in self._steps:
-            image = step(image)
+    def _to_numbers(self, image: Image.Image) -> FloatArray:
         pixels = np.asarray(image).transpose(2, 0, 1)  # (h, w, 3) uint8 -> (3, h, w) view
         out = np.empty(pixels.shape, dtype=np.float32)
         np.multiply(pixels, self._gain, out=out, dtype=np.float32)
@@ -159,67 +202,23 @@ class Preprocess:
         return out
 
 
+def _digest(ops: Sequence[Op]) -> str:
+    canonical = json.dumps(ops, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
 def _compile(op: Op) -> _Step:
     match op["op"]:
         case "exif_transpose":
             return apply_exif_turn
         case "resize":
-            return _resizer(op["mode"], op["size"], _FILTERS[op["filter"]], antialias=op["antialias"])
+            how = {"filter_": op["filter"], "antialias": op["antialias"]}
+            return lambda image: resize_picture(image, op["mode"], op["size"], **how)
         case "center_crop":
-            return _cropper(op["size"])
+            return lambda image: crop_centre(image, op["size"])
         case "pad":
-            return _padder(op["size"], op["fill"])
+            return lambda image: pad_square(image, op["size"], mode=op["mode"], fill=op["fill"])
     raise AssertionError(op)  # _check_ops let through what cannot run
-
-
-def _resizer(mode: str, size: int, filter_: Image.Resampling, *, antialias: bool) -> _Step:
-    def resize(image: Image.Image) -> Image.Image:
-        width, height = image.size
-        if mode == "squish":
-            target = (size, size)
-        else:
-            side = min(width, height) if mode == "shortest" else max(width, height)
-            target = (max(1, round(width * size / side)), max(1, round(height * size / side)))
-            if mode == "shortest":  # a very long strip: only its middle can survive the crop, so cut it first
-                image, target = _trim_strip(image, target, size)
-        if target == image.size:
-            return image
-        if antialias:
-            return image.resize(target, filter_)
-        # Pillow's resize always antialiases; its affine transform samples points, which is what "no antialias" means
-        sx, sy = image.width / target[0], image.height / target[1]
-        return image.transform(target, Image.Transform.AFFINE, (sx, 0, 0, 0, sy, 0), filter_)
-
-    return resize
-
-
-def _trim_strip(image: Image.Image, target: tuple[int, int], size: int) -> tuple[Image.Image, tuple[int, int]]:
-    """A 1 x 60,000 picture would become 224 x 13 million pixels: keep the middle 8:1 of anything longer than that."""
-    if max(target) <= _STRIP * size:
-        return image, target
-    width, height = image.size
-    if width > height:
-        left = (width - _STRIP * height) // 2
-        return image.crop((left, 0, left + _STRIP * height, height)), (_STRIP * size, size)
-    top = (height - _STRIP * width) // 2
-    return image.crop((0, top, width, top + _STRIP * width)), (size, _STRIP * size)
-
-
-def _cropper(size: int) -> _Step:
-    def crop(image: Image.Image) -> Image.Image:
-        left, top = (image.width - size) // 2, (image.height - size) // 2
-        return image.crop((left, top, left + size, top + size))  # beyond the edge comes out black
-
-    return crop
-
-
-def _padder(size: int, fill: int) -> _Step:
-    def pad(image: Image.Image) -> Image.Image:
-        canvas = Image.new("RGB", (size, size), (fill, fill, fill))
-        canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
-        return canvas
-
-    return pad
 
 
 def _fuse_arithmetic(ops: Sequence[Op]) -> tuple[FloatArray, FloatArray]:
@@ -259,12 +258,10 @@ def _check_ops(ops: Sequence[Op]) -> None:
             if not _is_kind(op[field], kind):
                 raise InvalidInput(f"{where}.{field}", got=op[field], want=kind)
             _check_value(f"{where}.{field}", name, field, op[field])
-        if name == "resize" and not op["antialias"] and op["filter"] not in _POINT_FILTERS:
+        if name == "resize" and not op["antialias"] and op["filter"] not in POINT_FILTERS:
             raise InvalidInput(
-                f"{where}.antialias", got=f"false with {op['filter']}", want="true, or " + ", ".join(_POINT_FILTERS)
+                f"{where}.antialias", got=f"false with {op['filter']}", want="true, or " + ", ".join(POINT_FILTERS)
             )
-    _check_order([op["op"] for op in ops])
-    _check_shape(ops)
 
 
 def _is_kind(value: object, kind: str) -> bool:
@@ -275,8 +272,8 @@ def _check_value(where: str, op: str, field: str, value: Any) -> None:
     choices = _CHOICES.get((op, field))
     if choices and value not in choices:
         raise InvalidInput(where, got=value, want="one of " + ", ".join(choices))
-    if field in ("size", "jpeg_min_side") and value is not None and not 1 <= value <= _MAX_SIZE:
-        raise InvalidInput(where, got=value, want=f"1 to {_MAX_SIZE} pixels")
+    if field in ("size", "jpeg_min_side") and value is not None and not 1 <= value <= MAX_SIZE:
+        raise InvalidInput(where, got=value, want=f"1 to {MAX_SIZE} pixels")
     if field == "fill" and not 0 <= value <= 255:
         raise InvalidInput(where, got=value, want="0 to 255")
     if field in ("mean", "std"):
@@ -294,9 +291,13 @@ def _is_finite(value: object) -> bool:
         return False
 
 
-def _check_order(names: Sequence[str]) -> None:
+def _check_decode(names: Sequence[str]) -> None:
     if names[0] != "decode" or names.count("decode") != 1:
         raise InvalidInput("preprocess", got=list(names), want="one decode, first")
+
+
+def _check_order(names: Sequence[str]) -> None:
+    _check_decode(names)
     if names[-1] != "layout" or names.count("layout") != 1 or names.count("scale") != 1:
         raise InvalidInput("preprocess", got=list(names), want="one scale, and one layout at the end")
     cut = names.index("scale")
@@ -306,14 +307,16 @@ def _check_order(names: Sequence[str]) -> None:
         raise InvalidInput("preprocess", got=list(names), want=f"{late[0]} on the other side of scale")
 
 
-def _check_shape(ops: Sequence[Op]) -> None:
-    """A square must come out, whatever goes in."""
+def _is_square(ops: Sequence[Op]) -> bool:
+    """Whether a square comes out, whatever goes in: once square, no later op undoes it."""
+    return any(op["op"] in ("center_crop", "pad") or op.get("mode") == "squish" for op in ops)
+
+
+def _check_growth(ops: Sequence[Op]) -> None:
+    """A strip is cut to 8:1 by a resize to its shortest side, so no later op may need more of it."""
     sized = [op for op in ops if "size" in op]
-    if not any(op["op"] in ("center_crop", "pad") or op["mode"] == "squish" for op in sized):
-        names = [op["op"] for op in ops]
-        raise InvalidInput("preprocess", got=names, want="a center_crop, a pad or a resize to squish: a square")
     for at, op in enumerate(sized):
         rest = max((later["size"] for later in sized[at + 1 :]), default=0)
-        if op.get("mode") == "shortest" and rest > _STRIP * op["size"]:
-            want = f"at most {_STRIP} times the {op['size']} of the resize before it"
+        if op.get("mode") == "shortest" and rest > MAX_STRIP * op["size"]:
+            want = f"at most {MAX_STRIP} times the {op['size']} of the resize before it"
             raise InvalidInput("preprocess", got=f"a size of {rest}", want=want)

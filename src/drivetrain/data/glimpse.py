@@ -1,0 +1,61 @@
+"""Look at many picture files quickly: decoded as small as their format allows, on all cores."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image
+
+from drivetrain.errors import UnreadablePicture
+from drivetrain.imaging.decode import DecodeLimits
+from drivetrain.imaging.preprocess import PictureOps
+
+__all__ = ["glimpse_pictures"]
+
+_Seen = TypeVar("_Seen")
+
+
+def glimpse_pictures(
+    files: Sequence[str | Path], look: Callable[[Image.Image], _Seen], *, side: int, limits: DecodeLimits | None = None
+) -> list[_Seen | None]:
+    """What `look` (called from many threads) makes of the middle of each picture, an RGB square of `side`, in order.
+
+    None for what cannot be read. Every byte of a picture is still decoded, so a truncated file is found.
+    """
+    ops = PictureOps(
+        [
+            {"op": "decode", "mode": "RGB", "jpeg_min_side": side},
+            {"op": "exif_transpose"},
+            {"op": "resize", "mode": "shortest", "size": side, "filter": "bilinear", "antialias": True},
+            {"op": "center_crop", "size": side},
+        ]
+    )
+    allowed = limits or DecodeLimits()
+
+    def glimpse(file: str | Path) -> _Seen | None:
+        data = _read(Path(file), allowed.max_bytes)
+        if data is None:
+            return None
+        try:
+            picture = ops.from_bytes(data, name=str(file), limits=allowed)
+        except UnreadablePicture:
+            return None
+        return look(picture)
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="glimpse") as pool:
+        return list(pool.map(glimpse, files))
+
+
+def _read(file: Path, max_bytes: int) -> bytes | None:
+    try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > max_bytes:  # a pipe may never end
+            return None
+        return file.read_bytes()
+    except (OSError, ValueError):  # ValueError: a null character in the name
+        return None
