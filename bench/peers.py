@@ -1,8 +1,10 @@
 """`make bench-peers`: fastai and drivetrain on the same pictures, the same backbone and the same cores.
 
-Runs in the peers' own environment and calls drivetrain as a command, so that neither sees the other's packages. fastai
-gets what its book's chapter 2 does: Resize, aug_transforms, fine_tune. Both train on clothing/train, hold out
-clothing/validation, and are judged on clothing/test.
+Runs in the peers' own environment and calls drivetrain in its own, so that neither sees the other's packages.
+
+augment: `aug_transforms()` on one batch. The two take turns, so that what else the machine does meets both.
+train: fastai gets what its book's chapter 2 does: Resize, aug_transforms, fine_tune. Both train on clothing/train, hold
+out clothing/validation, and are judged on clothing/test.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 CLASSIFIER_FEATURES = 1280
+BATCH = (64, 3, 224, 224)
 
 
 def main() -> None:
@@ -24,7 +28,21 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4, help="of fastai's fine_tune, after its one frozen epoch")
     parser.add_argument("--per-class", type=int, default=0, help="at most this many pictures a class; 0 takes all")
     parser.add_argument("--drivetrain", type=Path, default=Path(".venv/bin/drivetrain"))
+    parser.add_argument("--only", choices=["augment", "train"], help="one of the two comparisons")
+    parser.add_argument("--threads", type=int, default=2, help="of torch, in the comparison of augmentations")
+    parser.add_argument("--repeats", type=int, default=30, help="of each augmentation; the least time counts")
+    parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)  # how compare_augment calls itself
     args = parser.parse_args()
+    if args.answer:
+        answer_times(our_augment(args.threads))
+        return
+    if args.only != "train":
+        compare_augment(args.drivetrain.with_name("python"), threads=args.threads, repeats=args.repeats)
+    if args.only != "augment":
+        compare_training(args)
+
+
+def compare_training(args: argparse.Namespace) -> None:
     root = os.environ.get("DRIVETRAIN_DATA")
     if not root or not Path(root, "clothing").is_dir():
         sys.exit("set DRIVETRAIN_DATA to the folder that holds clothing/")
@@ -35,6 +53,64 @@ def main() -> None:
         theirs_s, theirs = run_fastai(data, args.epochs)
         print(f"fastai fine_tune({args.epochs})               {theirs_s:8.1f} s   accuracy on test {theirs:.3f}")
         print(f"fastai takes {theirs_s / ours_s:.0f} times as long (imports and trunk export counted on neither side)")
+
+
+def compare_augment(python: Path, *, threads: int, repeats: int) -> None:
+    """Print the least seconds of a call on each side, and their ratio."""
+    command = [str(python), __file__, "--answer", "--threads", str(threads)]
+    theirs = their_augment(threads)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as ours:
+        assert ours.stdin
+        assert ours.stdout
+        pairs = []
+        for _ in range(repeats):
+            print("once", file=ours.stdin, flush=True)
+            answer = ours.stdout.readline()
+            if not answer:
+                sys.exit(f"{python} ended without an answer: is drivetrain[train] installed there?")
+            pairs.append((float(answer), seconds_of(theirs)))
+        ours.stdin.close()
+    (ours_s, theirs_s), title = map(min, zip(*pairs, strict=True)), " x ".join(map(str, BATCH))
+    ratios = sorted(mine / peers for mine, peers in pairs)
+    print(f"aug_transforms() on {title} floats, {threads} threads, the least of {repeats} calls each, in turn:")
+    print(
+        f"drivetrain {ours_s * 1e3:6.1f} ms   fastai {theirs_s * 1e3:6.1f} ms   ratio {ours_s / theirs_s:.2f}", end=""
+    )
+    print(f"   (median of the pairs {ratios[repeats // 2]:.2f}; hold < 1)", flush=True)
+
+
+def answer_times(call: Callable[[], object]) -> None:
+    """A time on stdout for every line on stdin."""
+    for _ in sys.stdin:
+        print(seconds_of(call), flush=True)
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def our_augment(threads: int) -> Callable[[], object]:
+    import torch
+
+    from drivetrain import aug_transforms
+
+    torch.set_num_threads(threads)
+    rng = torch.Generator().manual_seed(0)
+    batch, (chain,) = torch.rand(BATCH, generator=rng), aug_transforms()
+    return lambda: chain(batch, rng)
+
+
+def their_augment(threads: int) -> Callable[[], object]:
+    import torch
+    from fastai.vision.all import Pipeline, TensorImage, aug_transforms, set_seed
+
+    torch.set_num_threads(threads)
+    set_seed(0)
+    batch = TensorImage(torch.rand(BATCH, generator=torch.Generator().manual_seed(0)))
+    chain = Pipeline(aug_transforms(), split_idx=0)
+    return lambda: chain(batch)
 
 
 def copy_pictures(source: Path, target: Path, per_class: int) -> Path:
