@@ -60,3 +60,20 @@ def test_a_bar_that_has_not_moved_shows_no_rate(capsys: pytest.CaptureFixture[st
 def test_words_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     TerminalProgress().say("[red]a[/red] folder named [1]")
     assert capsys.readouterr().err == "[red]a[/red] folder named [1]\n"
+
+
+@pytest.mark.parametrize("kind", [SilentProgress, TerminalProgress])
+def test_a_task_may_be_opened_inside_another(
+    kind: type[SilentProgress | TerminalProgress], capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress: Progress = kind()
+    for _ in range(2):
+        with progress.task("grizzly", total=2) as outer, progress.task("[red]", total=3) as inner:
+            inner(3)
+            outer(2)
+    shown = capsys.readouterr().err
+    if kind is TerminalProgress:
+        assert "grizzly" in shown
+        assert "[red]" in shown
+        assert "2/2" in shown
+        assert "3/3" in shown

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Protocol
 
 __all__ = ["Progress", "SilentProgress", "TerminalProgress"]
 
@@ -35,16 +35,21 @@ class SilentProgress:
 
 
 class TerminalProgress:
-    """Bars with rate and remaining time on stderr, so that stdout stays for answers."""
+    """Bars with rate and remaining time on stderr, so that stdout stays for answers.
+
+    A task that is opened while another runs gets a line below it.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console  # late: rich costs 0.1 s that `predict --json` must not pay
 
         self._console = Console(stderr=True, highlight=False)
+        self._shown: Any = None  # the display of the task that was opened first
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Advance]:
         from rich import progress as bars
+        from rich.markup import escape  # a class may be called [red]
 
         columns = (
             bars.TextColumn("{task.description}"),
@@ -53,8 +58,12 @@ class TerminalProgress:
             bars.TextColumn("{task.fields[rate]}"),
             bars.TimeRemainingColumn(),
         )
-        with bars.Progress(*columns, console=self._console) as shown:
-            bar = shown.add_task(name, total=total, rate="")
+        with ExitStack() as stack:
+            if self._shown is None:
+                self._shown = stack.enter_context(bars.Progress(*columns, console=self._console))
+                stack.callback(setattr, self, "_shown", None)
+            shown = self._shown
+            bar = shown.add_task(escape(name), total=total, rate="")
 
             def advance(steps: int) -> None:
                 shown.advance(bar, steps)

@@ -14,6 +14,11 @@ from drivetrain.cli.main import VERBS, main
 
 OPTIONS = {
     "demo": ["--dir", "--serve", "--no-serve", "--host", "--port", "--json"],
+    "gather": [
+        "--class", "--urls", "--from", "--search", "--query", "--max", "--min-size", "--max-bytes", "--timeout",
+        "--retries", "--connections", "--per-host", "--delay", "--contact", "--allow-private", "--retry-refused",
+        "--json",
+    ],
     "train": [
         "--out", "-o", "--method", "--backbone", "--size", "--resize", "--valid", "--seed", "--max-error", "--fixtures",
         "--threads", "--json",

@@ -21,13 +21,14 @@ __all__ = ["VERBS", "main"]
 # verb -> the module whose `run` it is; loaded only when called, so that `predict` does not wait for `serve`
 VERBS = {
     "demo": "drivetrain.cli.demo",
+    "gather": "drivetrain.cli.gather",
     "train": "drivetrain.cli.train",
     "evaluate": "drivetrain.cli.evaluate",
     "predict": "drivetrain.cli.predict",
     "serve": "drivetrain.cli.serve",
 }
 # module that may be absent -> the extra that brings it
-_EXTRA_OF = dict.fromkeys(("onnx", "onnxscript", "safetensors", "sklearn", "threadpoolctl", "torch"), "train")
+_EXTRA_OF = dict.fromkeys(("matplotlib", "onnx", "onnxscript", "safetensors", "sklearn", "threadpoolctl", "torch"), "train")
 _FAILED, _MISUSED, _STOPPED = 1, 2, 130
 # click's UsageError; some versions of typer carry a click of their own, so it has no import that always holds
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
