@@ -57,6 +57,14 @@ def test_a_bar_that_has_not_moved_shows_no_rate(capsys: pytest.CaptureFixture[st
     assert "/s" not in shown
 
 
+def test_a_task_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with TerminalProgress().task("be\u202ear", total=1) as advance:
+        advance(1)
+    shown = capsys.readouterr().err
+    assert "be\\u202ear" in shown
+    assert "\u202e" not in shown
+
+
 def test_words_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     TerminalProgress().say("[red]a[/red] folder named [1]")
     assert capsys.readouterr().err == "[red]a[/red] folder named [1]\n"

@@ -63,7 +63,9 @@ class TerminalProgress:
                 self._shown = stack.enter_context(bars.Progress(*columns, console=self._console))
                 stack.callback(setattr, self, "_shown", None)
             shown = self._shown
-            bar = shown.add_task(escape(name), total=total, rate="")
+            # nor may it steer the terminal
+            told = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+            bar = shown.add_task(escape(told), total=total, rate="")
 
             def advance(steps: int) -> None:
                 shown.advance(bar, steps)

@@ -25,8 +25,10 @@ def make(sizes: dict[str, int], *, split: str | None = None, group_size: int = 0
     ]
 
 
-def halves(items: Sequence[Item], *, valid_share: float = 0.2, seed: int = 42) -> Split:
-    return split_items(items, valid_share=valid_share, seed=seed)
+def halves(
+    items: Sequence[Item], *, valid_share: float = 0.2, seed: int = 42, copies: Sequence[Sequence[str]] = ()
+) -> Split:
+    return split_items(items, valid_share=valid_share, seed=seed, copies=copies)
 
 
 def paths(items: Sequence[Item]) -> set[str]:
@@ -109,6 +111,66 @@ def test_of_groups_that_are_all_large_the_smallest_is_held_out() -> None:
     items = [*make({"cat": 50})] + [Item(path=f"dog/{i}.jpg", label="dog", group="xyy"[i % 3]) for i in range(30)]
     held = [item for item in halves(items, valid_share=0.05).valid if item.label == "dog"]
     assert {item.group for item in held} == {"x"}
+
+
+def name_sides(split: Split) -> dict[str, str]:
+    return {item.path: name for name, of in (("train", split.train), ("valid", split.valid)) for item in of}
+
+
+def test_copies_stay_on_one_side() -> None:
+    items = make({"cat": 60, "dog": 40})
+    copies = [[f"None/cat/{i}.jpg", f"None/cat/{i + 30}.jpg", f"None/dog/{i}.jpg"] for i in range(20)]
+    at = name_sides(halves(items, valid_share=0.3, copies=copies))
+    assert all(len({at[path] for path in paths}) == 1 for paths in copies)
+    assert len({at[paths[0]] for paths in copies}) == 2  # some here, some there
+    alone = name_sides(halves(items, valid_share=0.3))
+    assert not all(len({alone[path] for path in paths}) == 1 for paths in copies)  # or this shows nothing
+    held = Counter(path.split("/")[1] for path, side in at.items() if side == "valid")
+    assert held["cat"] == pytest.approx(18, abs=2)
+    assert held["dog"] == pytest.approx(12, abs=2)
+    again = halves(items[::-1], valid_share=0.3, copies=[paths[::-1] for paths in copies[::-1]])
+    assert name_sides(again) == at
+
+
+def test_a_group_and_the_copies_of_its_pictures_stay_together() -> None:
+    """Group one is tied to two by a copy, two to a picture without a group by another."""
+    items = [*make({"cat": 30, "dog": 30}, group_size=3), Item(path="cat/lone.jpg", label="cat")]
+    copies = [["None/cat/0.jpg", "None/cat/28.jpg"], ["None/cat/29.jpg", "cat/lone.jpg", "gone.jpg"]]
+    tied = {f"None/cat/{i}.jpg" for i in (0, 1, 2, 27, 28, 29)} | {"cat/lone.jpg"}
+    seen = set()
+    for seed in range(30):
+        at = name_sides(halves(items, valid_share=0.4, seed=seed, copies=copies))
+        assert len({at[path] for path in tied}) == 1
+        seen |= {at[path] for path in tied}
+    assert seen == {"train", "valid"}
+
+
+def test_a_picture_without_copies_stands_where_it_stood() -> None:
+    """Finding copies must not deal all the others anew."""
+    items = make({"cat": 100, "dog": 100})
+    alone = name_sides(halves(items))
+    tied = name_sides(halves(items, copies=[["None/cat/0.jpg", "None/cat/1.jpg"]]))
+    assert sum(alone[path] != tied[path] for path in alone) <= 2
+
+
+def test_a_class_of_copies_alone_is_parted_and_named() -> None:
+    items = make({"cat": 20, "dog": 10})
+    copies = [[f"None/dog/{i}.jpg" for i in range(10)], ["None/cat/0.jpg", "None/cat/1.jpg"]]
+    split = halves(items, copies=copies)
+    assert split.parted == ("dog",)
+    assert Counter(item.label for item in split.valid) == {"cat": 4, "dog": 2}
+    for seed in range(20):
+        at = name_sides(halves(items, seed=seed, copies=copies))
+        assert at["None/cat/0.jpg"] == at["None/cat/1.jpg"]  # the other class keeps its copies together
+    assert halves(items).parted == ()
+
+
+def test_a_given_split_is_kept_whatever_is_a_copy() -> None:
+    train, valid = (make({"cat": 5, "dog": 5}, split=name) for name in ("train", "valid"))
+    split = halves([*train, *valid], copies=[["train/cat/0.jpg", "valid/cat/0.jpg"]])
+    assert (paths(split.train), paths(split.valid)) == (paths(train), paths(valid))
+    assert split.is_given
+    assert not halves(train).is_given
 
 
 def test_a_class_of_one_group_cannot_be_split() -> None:

@@ -16,9 +16,9 @@ def test_counts_are_of_each_side_and_class() -> None:
 def test_the_manifest_says_what_it_takes_to_do_it_again(trained: TrainResult) -> None:
     manifest = read_bundle(trained.bundle).manifest
     training, lineage = manifest.training, manifest.lineage
-    assert training["splitter"] == {"name": "stratified", "valid": 0.4, "seed": 42, "grouped": False}
+    assert training["splitter"] == {"name": "stratified", "valid": 0.4, "seed": 42, "group_by": ["copies"]}
     assert training["item_tfms"] == [{"name": "Resize", "method": "crop"}]
-    assert (training["method"], training["n_train"], training["n_valid"]) == ("head", 108, 72)
+    assert (training["method"], training["n_train"], training["n_valid"]) == ("head", trained.n_train, trained.n_valid)
     head = training["head"]
     assert head["penalty"] == min(head["cv_path"], key=lambda step: step[1])[0]
     assert head["cv_folds"] == 5
@@ -36,7 +36,7 @@ def test_facts_are_those_of_the_run(trained: TrainResult) -> None:
     facts = list_facts(manifest, version=trained.version, table=Table())  # type: ignore[arg-type]
     assert facts["Version"] == trained.version
     assert facts["Picture size"] == "96 x 96, by crop"
-    assert facts["Pictures"] == "108 to train on, 72 held out"
+    assert facts["Pictures"] == f"{trained.n_train} to train on, {trained.n_valid} held out"
     assert facts["From the cache"] == "80 of 180"
     assert facts["Penalty"].startswith(
         f"{manifest.training['head']['penalty']:g}, by 5-fold cross-validation (accuracy"

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from drivetrain.data.addresses import AddressRule, parse_url, resolve_by_system
-from drivetrain.data.refusal import Refused
+from drivetrain.data.gather.addresses import AddressRule, parse_url, resolve_by_system
+from drivetrain.data.gather.refusal import Refused
 
 from .web import resolver
 
@@ -41,6 +41,7 @@ CLOSED = [
     ("64:ff9b::a9fe:a9fe", "link-local, where clouds keep their metadata service"),
     ("2002:a9fe:a9fe::1", "link-local, where clouds keep their metadata service"),
     ("100.100.100.200", "a cloud's metadata service"),
+    ("fd00:42::42", "a cloud's metadata service"),
     ("168.63.129.16", "a cloud's metadata service"),
     ("fd00:ec2::254", "a cloud's metadata service"),
     ("0.0.0.0", "this machine"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from drivetrain.data.append_table import AppendTable
+from drivetrain.data.gather.append_table import AppendTable
 from drivetrain.errors import InvalidInput
 
 COLUMNS = ("path", "note")
@@ -93,3 +96,33 @@ def test_another_file_is_not_touched(data: bytes, told: str, tmp_path: Path) -> 
     with pytest.raises(InvalidInput, match=told):
         AppendTable(tmp_path / "t.csv", COLUMNS)
     assert (tmp_path / "t.csv").read_bytes() == data
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows limits no file's size")
+def test_a_row_that_finds_no_room_is_not_there_at_all(tmp_path: Path) -> None:
+    """A half one would be completed later, and speak of a picture that was never kept."""
+    code = f"""
+import resource
+from pathlib import Path
+from drivetrain.data.gather.append_table import AppendTable
+table = AppendTable(Path({str(tmp_path / "t.csv")!r}), {COLUMNS!r})
+table.append({{"path": "whole"}})
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+try:
+    table.append({{"path": "x" * 200}})
+except OSError as exc:
+    print(exc)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+table.append({{"path": "later"}})
+table.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert "File too large" in done.stdout
+    assert "t.csv" in done.stdout
+    assert [row["path"] for row in AppendTable(tmp_path / "t.csv", COLUMNS).rows] == ["whole", "later"]
+
+
+def test_the_header_of_another_file_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"a\x1b[2J,b\n")
+    with pytest.raises(InvalidInput, match=r"got columns a \[2J,b; want"):
+        AppendTable(tmp_path / "t.csv", COLUMNS)

@@ -111,6 +111,8 @@ def test_where_nothing_comes_it_fails(bears: Path, tmp_path: Path, capsys: pytes
     assert run(tmp_path / "dest", "--urls", bears) == 1
     out, _ = capsys.readouterr()
     assert out.splitlines()[-1] == "No picture could be gathered."
+    assert "sources.csv" not in out  # there is none
+    assert "rest gathered" not in out
     assert "127.0.0.1, this machine" in out
     assert run(tmp_path / "dest", "--urls", bears, "--json") == 1
     assert json.loads(capsys.readouterr().out)["classes"][0]["refused"] == {"private_address": 2}

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from drivetrain.data.addresses import AddressRule, parse_url
-from drivetrain.data.fetch import Fetched, Fetcher, FetchLimits
-from drivetrain.data.refusal import Refused
+from drivetrain.data.gather.addresses import AddressRule, parse_url
+from drivetrain.data.gather.fetch import Fetched, Fetcher, FetchLimits
+from drivetrain.data.gather.refusal import Refused
 
 from .web import (
     CA_FILE,
@@ -129,7 +129,7 @@ def test_retry_after_is_read(text: str, low: float, high: float, web: Web, fetch
     assert low <= wait_s <= high
 
 
-@pytest.mark.parametrize("text", ["soon", "-1", "1e9", "\u00b2"])
+@pytest.mark.parametrize("text", ["soon", "-1", "1e9", "\u00b2", "Mon, 01 Jan 2020 00:00:00 +9999999999999999999"])
 def test_a_retry_after_that_says_nothing_is_passed_over(text: str, web: Web, fetch: Fetch) -> None:
     web.pages = {"/x": gives(b"", status=429, Retry_After=text)}
     assert refused(fetch, web.url("/x")).wait_s is None
@@ -365,3 +365,45 @@ def test_threads_have_a_deadline_each(web: Web) -> None:
     thread.join()
     fetcher.close()
     assert told == ["too slow: not complete in 0.4 s"]
+
+
+def informs_forever(handler: Handler) -> None:
+    """Says 100 Continue and never goes on."""
+    handler.close_connection = True
+    while not handler.server.closing.is_set():
+        handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 500)
+
+
+def pads_chunks(handler: Handler) -> None:
+    """A byte of the picture, then thousands in the chunk's extension, again and again."""
+    handler.close_connection = True
+    handler.send_response(200)
+    handler.send_header("Content-Type", "image/jpeg")
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    while not handler.server.closing.is_set():
+        handler.wfile.write(b"1;" + b"x" * 10_000 + b"\r\na\r\n")
+
+
+@pytest.mark.parametrize("page", [informs_forever, pads_chunks])
+def test_what_stands_around_a_picture_has_a_limit_too(page: Any, web: Web, fetch: Fetch) -> None:
+    web.pages = {"/x": page}
+    exc = refused(fetch, web.url("/x"), max_bytes=1_000, timeout_s=20.0)
+    assert str(exc) == "bad answer: far more bytes around the picture than in it"
+
+
+def test_each_request_may_bring_as_much_again(web: Web) -> None:
+    web.pages = {"/x": gives(b"\xff" * 900_000)}
+    limits = FetchLimits(max_bytes=900_000)
+    fetcher = Fetcher(limits=limits, rule=AddressRule(allow_private=True), user_agent="x", connections=1)
+    for _ in range(5):
+        assert len(fetcher.fetch(parse_url(web.url("/x"))).data) == 900_000
+    fetcher.close()
+
+
+def test_a_host_that_idna_does_not_know_is_asked_for_as_it_is_spelled(web: Web, fetch: Fetch) -> None:
+    web.pages = {"/x": gives(picture())}
+    dns = resolver({"xn--i-7iq.test": ["127.0.0.1"]})  # i and a heart: sold as names, though IDNA 2008 has no hearts
+    entered: list[str] = []
+    assert fetch(web.url("/x", "xn--i-7iq.test"), resolve=dns, enter=entered.append).data == picture()
+    assert entered == ["xn--i-7iq.test"]

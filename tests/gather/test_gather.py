@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from drivetrain import GatherConfig, gather
-from drivetrain.data.search import Found
+from drivetrain.data.gather.search import Found
 from drivetrain.errors import Conflict, InvalidConfig, InvalidInput, NotFound, Unavailable
 from drivetrain.flows.gather import GatherResult
 from drivetrain.progress import SilentProgress
@@ -523,10 +523,15 @@ def test_a_fault_in_a_thread_ends_the_run(web: Web, tmp_path: Path) -> None:
     """A full disk, say: not one error for each picture left, and what is there stays."""
     web.pages = {f"/{n}": gives(picture(n)) for n in range(9)}
     urls = write_list(tmp_path, [(web.url(path), "bear") for path in web.pages])
-    (tmp_path / "dest").mkdir()
-    (tmp_path / "dest" / "bear").touch()  # where the folder must be made
-    with pytest.raises(FileExistsError):
-        run(tmp_path / "dest", urls=urls, connections=2)
+    dest = tmp_path / "dest"
+
+    def answer_and_spoil(handler: Handler) -> None:
+        (dest / "bear").touch()  # where the folder must be made
+        gives(picture())(handler)
+
+    web.pages["/0"] = answer_and_spoil
+    with pytest.raises(Conflict, match="a file; want a folder, or nothing, where class 'bear' goes"):
+        run(dest, urls=urls, connections=2)
     assert web.asked.total() <= 4
 
 

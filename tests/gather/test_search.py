@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from drivetrain.data.search import DdgsSearch, Found, ImageSearch
+from drivetrain.data.gather.search import DdgsSearch, Found, ImageSearch
 from drivetrain.errors import MissingExtra, Unavailable
 
 from .web import CA_FILE, SERVER_FILE

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drivetrain.data.wanted import Wanted, check_class_name, host_of, list_folder, read_url_list
+from drivetrain.data.gather.wanted import Wanted, check_class_name, host_of, list_folder, read_url_list
 from drivetrain.errors import InvalidInput, NotFound
 
 from .web import picture
@@ -35,6 +35,7 @@ def test_a_list_is_read(tmp_path: Path) -> None:
     assert notes == ["Columns of bears.csv that were not read: 'stars'."]
     assert [host_of(row) for row in rows] == ["a.test", ""]
     assert host_of(Wanted(url="http://0177.0.0.1/", label="bear")) == ""
+    assert host_of(Wanted(url="http://xn--0/", label="bear")) == "xn--0"
 
 
 def test_a_list_may_say_label_and_licence(tmp_path: Path) -> None:
@@ -152,3 +153,23 @@ def test_folders_that_give_nothing(folder: Path, tmp_path: Path) -> None:
     (folder / "CON" / "1.jpg").write_bytes(picture())
     with pytest.raises(InvalidInput, match=r"--from .* a class's name: got 'CON'"):
         list_folder(folder, ())
+
+
+@pytest.mark.parametrize("host", ["xn--", "xn--0", "xn--i-7iq.ws"])
+def test_a_host_of_broken_punycode_ends_no_run(host: str, tmp_path: Path) -> None:
+    rows, _ = read_url_list(write(tmp_path / "bears.csv", f"url,class\nhttp://{host}/a.jpg,bear\n"))
+    assert [row.url for row in rows] == [f"http://{host}/a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["sources.csv", "Refused.csv", "labels.csv", "datasheet.md", "check.html"])
+def test_no_class_is_called_as_a_file_beside_the_classes(name: str) -> None:
+    with pytest.raises(InvalidInput, match="the name of a file that stands beside the classes"):
+        check_class_name(name, field="--class")
+
+
+def test_a_header_cannot_steer_the_terminal_and_says_how_to_save(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"got url\ufffd\[2j;class; .*'CSV UTF-8 \(comma delimited\)'"):
+        read_url_list(write(tmp_path / "bears.csv", "url\x1b[2J;class\n"))
+    (tmp_path / "old.csv").write_bytes("url,class\nhttp://a.test/x,b\u00e4r\n".encode("latin-1"))
+    with pytest.raises(InvalidInput, match=r"want UTF-8 text, comma-separated\. A spreadsheet saves"):
+        read_url_list(tmp_path / "old.csv")

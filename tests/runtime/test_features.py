@@ -18,12 +18,13 @@ from PIL import Image
 
 from drivetrain.errors import InvalidInput, UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits
+from drivetrain.imaging.fingerprint import FINGERPRINT_LENGTH, fingerprint
 from drivetrain.progress import SilentProgress
 from drivetrain.runtime.feature_cache import FeatureCache
 from drivetrain.runtime.features import FeatureTable, FrozenTrunk, extract_features
 from drivetrain.runtime.picture_file import read_picture_file
 
-from .conftest import MakePictures, MakeTrunk, date
+from .conftest import SIDE, MakePictures, MakeTrunk, date
 
 
 def extract(
@@ -78,6 +79,54 @@ def test_a_second_run_neither_reads_nor_decodes_nor_infers(
     assert (second.n_computed, second.unreadable) == (0, ())
     np.testing.assert_array_equal(first.features, second.features)
     assert first.digests == second.digests
+
+
+def draw_pictures(folder: Path, count: int) -> list[Path]:
+    """Pictures with something in them, dated long ago; `make_pictures` makes flat ones."""
+    folder.mkdir()
+    files = [folder / f"{number:03}.png" for number in range(count)]
+    for number, file in enumerate(files):
+        pixels = np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(file)
+        date(file)
+    return files
+
+
+def test_fingerprints_are_those_of_the_preprocessed_pixels(make_trunk: MakeTrunk, tmp_path: Path) -> None:
+    files = draw_pictures(tmp_path / "drawn", 20)
+    trunk = make_trunk()
+    first = extract(files[::-1], trunk, tmp_path / "cache")
+    want = [fingerprint(trunk.preprocess.from_image(Image.open(file))) for file in files[::-1]]
+    assert first.fingerprints.dtype == np.float32
+    np.testing.assert_array_equal(first.fingerprints, want)
+    hide_contents(files)
+    second = extract(files[::-1], make_trunk(model=tmp_path / "gone.onnx"), tmp_path / "cache")
+    assert second.n_computed == 0
+    np.testing.assert_array_equal(second.fingerprints, want)
+
+
+@pytest.mark.parametrize("lost", ["feature", "fingerprint"])
+def test_a_picture_that_lacks_one_of_both_is_done_again(lost: str, make_trunk: MakeTrunk, tmp_path: Path) -> None:
+    """As in a cache that was filled before fingerprints were kept, or before their making changed."""
+    files = draw_pictures(tmp_path / "drawn", 6)
+    trunk = make_trunk()
+    first = extract(files, trunk, tmp_path / "cache")
+    recipe = trunk.recipe if lost == "feature" else trunk.fingerprint_recipe
+    with sqlite3.connect(tmp_path / "cache" / "features.sqlite") as db:
+        gone = db.execute("DELETE FROM feature WHERE recipe = ? AND sha256 = ?", (recipe, first.digests[2])).rowcount
+    db.close()
+    assert gone == 1
+    again = extract(files, trunk, tmp_path / "cache")
+    assert again.n_computed == 1
+    np.testing.assert_array_equal(again.fingerprints, first.fingerprints)
+    np.testing.assert_array_equal(again.features, first.features)
+    assert extract(files, trunk, tmp_path / "cache").n_computed == 0
+
+
+def test_fingerprints_are_kept_by_preprocessing_and_not_by_weights(make_trunk: MakeTrunk) -> None:
+    trunk = make_trunk()
+    assert trunk.fingerprint_recipe == make_trunk(weights="v").fingerprint_recipe
+    assert len({trunk.fingerprint_recipe, make_trunk(std=2.0).fingerprint_recipe, trunk.recipe}) == 3
 
 
 def test_only_what_is_new_is_run(make_pictures: MakePictures, make_trunk: MakeTrunk, tmp_path: Path) -> None:
@@ -164,7 +213,7 @@ def test_unreadable_pictures_are_named(make_pictures: MakePictures, make_trunk: 
         [*files, tmp_path / "pipe.png"], make_trunk(), tmp_path / "cache", limits=DecodeLimits(max_bytes=2_000)
     )
     assert table.rows == (0, 1, 7)
-    assert len(table.features) == len(table.digests) == 3
+    assert len(table.features) == len(table.fingerprints) == len(table.digests) == 3
     reasons = dict(table.unreadable)
     assert reasons.keys() == {2, 3, 4, 5, 6, 8}
     assert reasons[2] == "a web page, not a picture"
@@ -190,6 +239,7 @@ def test_an_unreadable_picture_is_tried_again(
 def test_no_files(make_trunk: MakeTrunk, tmp_path: Path) -> None:
     table = extract([], make_trunk(), tmp_path / "cache")
     assert table.features.shape == (0, 3)
+    assert table.fingerprints.shape == (0, FINGERPRINT_LENGTH)
 
 
 def test_the_same_file_twice(make_pictures: MakePictures, make_trunk: MakeTrunk, tmp_path: Path) -> None:
@@ -253,6 +303,7 @@ def test_progress_tells_each_picture_that_is_not_cached(
 # --- runs that end early, and runs at once
 
 CHILD = """
+import select
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -275,7 +326,8 @@ class Stop(SilentProgress):
             done += steps
             if done == stop_at:
                 print("here", flush=True)
-                sys.stdin.read()  # until the test ends us
+                while not select.select([sys.stdin], [], [], 0.05)[0]:  # until the test ends us; a read without end
+                    pass  # would miss a signal that comes between Python's last look and the read
 
         yield advance
 

@@ -103,7 +103,8 @@ def _show(result: GatherResult) -> None:
     console.print(table)
     console.print()
     if result.refused:
-        console.print(f"Refused, and the rest gathered: {len(result.refused):,}", style="bold")
+        what = "Refused, and the rest gathered" if result.has_pictures else "Refused"
+        console.print(f"{what}: {len(result.refused):,}", style="bold")
         for wanted, refusal in result.refused[:_MOST_LISTED]:
             console.print(escape_text(f"  {wanted.url}: {refusal}"), soft_wrap=True)
         if len(result.refused) > _MOST_LISTED:
@@ -113,8 +114,8 @@ def _show(result: GatherResult) -> None:
         console.print(escape_text(f"note  {note}"))
     if result.notes:
         console.print()
-    console.print(escape_text(f"sources  {result.dest / 'sources.csv'}"), soft_wrap=True)
     if result.has_pictures:
+        console.print(escape_text(f"sources  {result.dest / 'sources.csv'}"), soft_wrap=True)
         console.print(escape_text(f"next     drivetrain check {shlex.quote(str(result.dest))}"), soft_wrap=True)
     else:
         console.print("No picture could be gathered.", style="bold")

@@ -21,7 +21,7 @@ from .splitters import Sides, check_pct, divide
 
 __all__ = ["GroupSplitter"]
 
-_GLIMPSE_SIDE = 96  # pixels: four times the grid that a fingerprint averages over
+_GLIMPSE_SIDE = 112  # pixels: twice the samples a side of which a fingerprint is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def _find_copies(files: Sequence[str | Path]) -> list[int]:
     from drivetrain.imaging.fingerprint import cluster_copies, fingerprint
 
     def look(picture: Image.Image) -> FloatArray:
-        return fingerprint(np.asarray(picture).transpose(2, 0, 1).astype(np.float32))
+        return fingerprint(np.asarray(picture).transpose(2, 0, 1) / np.float32(127.5) - 1)  # as a network reads it
 
     seen = glimpse_pictures(files, look, side=_GLIMPSE_SIDE)
     readable = [at for at, found in enumerate(seen) if found is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from drivetrain.data.items import Item
@@ -23,6 +23,8 @@ class Split:
     train: tuple[Item, ...]
     valid: tuple[Item, ...]
     left_out: tuple[Item, ...] = ()
+    is_given: bool = False  # by the data itself, whatever stands on both sides
+    parted: tuple[str, ...] = ()  # classes that are all copies of one picture: they had to be parted
 
     @property
     def digest(self) -> str:
@@ -40,19 +42,30 @@ def _draw(seed: int, name: str) -> bytes:
     return hashlib.sha256(f"{seed}:{name}".encode()).digest()
 
 
-def split_items(items: Sequence[Item], *, valid_share: float, seed: int) -> Split:
+def split_items(items: Sequence[Item], *, valid_share: float, seed: int, copies: Sequence[Sequence[str]] = ()) -> Split:
     """The data's own split where it has one, else `valid_share` of each class held out (at least one picture).
 
-    Pictures of one group stay together; the share then holds as nearly as whole groups allow. Raises InvalidConfig for
-    a share outside (0, 1), InvalidInput where a class would have no picture on one side, or a group some on both.
+    Pictures of one group, and those whose paths stand together in `copies`, stay on one side; the share then holds as
+    nearly as whole groups allow. Copies are parted only where else a class could not stand on both sides. Raises
+    InvalidConfig for a share outside (0, 1), InvalidInput where a class would have no picture on one side, or a group
+    some on both.
     """
     check_valid_share(valid_share)
     own = [item for item in items if item.split != "test"]
-    valid = {item.path for item in own if item.split == "valid"} or _choose_valid(own, valid_share, seed)
+    valid = {item.path for item in own if item.split == "valid"}
+    is_given = bool(valid)
+    parted: tuple[str, ...] = ()
+    if not is_given:
+        parted = _find_stuck(own, copies)
+        labels = {item.path: item.label for item in own}
+        kept = [paths for paths in copies if not any(labels.get(path) in parted for path in paths)]
+        valid = _choose_valid(own, _join(own, kept), valid_share, seed)
     split = Split(
         train=tuple(item for item in own if item.path not in valid),
         valid=tuple(item for item in own if item.path in valid),
         left_out=tuple(item for item in items if item.split == "test"),
+        is_given=is_given,
+        parted=parted,
     )
     _check_sides(split)
     _check_groups(split)
@@ -65,11 +78,40 @@ def check_valid_share(share: float) -> None:
         raise InvalidConfig("--valid", got=share, want="a share between 0 and 1, such as 0.2")
 
 
-def _choose_valid(items: Sequence[Item], share: float, seed: int) -> set[str]:
-    """Paths to hold out: groups (a picture without one is its own) in the seed's order, while they bring us nearer."""
+def _join(items: Sequence[Item], copies: Sequence[Sequence[str]]) -> dict[str, list[Item]]:
+    """Name -> the items that must stay together: by column `group`, by copies, and by both in a row.
+
+    A picture alone bears its path; the rest the first of all their names, so that the order given plays no part.
+    """
+    names = {item.path: item.path if item.group is None else f"/{item.group}" for item in items}  # no path begins so
+    above: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while name in above:
+            name = above[name]
+        return name
+
+    for paths in copies:
+        roots = sorted({find(names[path]) for path in paths if path in names})
+        above.update(dict.fromkeys(roots[1:], roots[0]) if roots else {})
     groups: dict[str, list[Item]] = defaultdict(list)
     for item in items:
-        groups[item.path if item.group is None else f"/{item.group}"].append(item)  # no path begins with a slash
+        groups[find(names[item.path])].append(item)
+    return groups
+
+
+def _find_stuck(items: Sequence[Item], copies: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Classes that copies, and not the groups of the data itself, tie together into one piece."""
+    tied, free = (_count_pieces(_join(items, which)) for which in (copies, ()))
+    return tuple(sorted(label for label, n in tied.items() if n < 2 <= free[label]))
+
+
+def _count_pieces(groups: Mapping[str, Sequence[Item]]) -> Counter[str]:
+    return Counter(label for group in groups.values() for label in {item.label for item in group})
+
+
+def _choose_valid(items: Sequence[Item], groups: Mapping[str, Sequence[Item]], share: float, seed: int) -> set[str]:
+    """Paths to hold out: groups in the seed's order, while they bring us nearer to the share of each class."""
     sizes = Counter(item.label for item in items)
     wanted = {label: min(n - 1, max(1, round(share * n))) for label, n in sizes.items()}
     order = sorted(groups, key=lambda name: _draw(seed, name))

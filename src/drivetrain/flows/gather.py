@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drivetrain.data.addresses import Resolve, resolve_by_system
-from drivetrain.data.gather_folder import REFUSED_FILE, SOURCES_FILE, GatherFolder
-from drivetrain.data.refusal import Refusal
-from drivetrain.data.search import DdgsSearch, ImageSearch
-from drivetrain.data.wanted import Wanted, check_class_name, list_folder, read_url_list, spell_url
+from drivetrain.data.gather.addresses import Resolve, resolve_by_system
+from drivetrain.data.gather.folder import REFUSED_FILE, SOURCES_FILE, GatherFolder, check_class_folder
+from drivetrain.data.gather.refusal import Refusal
+from drivetrain.data.gather.search import DdgsSearch, ImageSearch
+from drivetrain.data.gather.wanted import Wanted, check_class_name, list_folder, read_url_list, spell_url
 from drivetrain.errors import Conflict, InvalidConfig, InvalidInput, Unavailable
 from drivetrain.flows.gather_run import GatherRun, Outcome, Standing
 from drivetrain.progress import Progress, SilentProgress
@@ -211,7 +211,9 @@ def _list_wanted(config: GatherConfig, classes: Sequence[str]) -> tuple[list[Wan
 
 
 def _check_folders(config: GatherConfig, labels: Sequence[str]) -> None:
-    """No two classes whose folders are one on a Mac or on Windows."""
+    """A real folder for each class, or a free place; no two whose folders are one on a Mac or on Windows."""
+    for label in labels:
+        check_class_folder(config.dest, label)
     there = [entry.name for entry in config.dest.iterdir() if entry.is_dir()] if config.dest.is_dir() else []
     known: dict[str, str] = {}
     for name in [*labels, *there]:

@@ -15,12 +15,12 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
-from drivetrain.data.addresses import AddressRule, Resolve, parse_url
-from drivetrain.data.fetch import Fetched, Fetcher, FetchLimits
-from drivetrain.data.gather_folder import GatherFolder, Picture
-from drivetrain.data.host_queue import HostQueue, Job
-from drivetrain.data.refusal import Refusal, Refused
-from drivetrain.data.wanted import Wanted, host_of
+from drivetrain.data.gather.addresses import AddressRule, Resolve, parse_url
+from drivetrain.data.gather.fetch import Fetched, Fetcher, FetchLimits
+from drivetrain.data.gather.folder import GatherFolder, Picture
+from drivetrain.data.gather.host_queue import HostQueue, Job
+from drivetrain.data.gather.refusal import Refusal, Refused
+from drivetrain.data.gather.wanted import Wanted, host_of
 from drivetrain.errors import UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits, load_pixels, open_picture
 from drivetrain.progress import Progress

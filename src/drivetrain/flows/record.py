@@ -9,11 +9,19 @@ from drivetrain.bundle.manifest import Manifest
 from drivetrain.data.items import Items
 from drivetrain.data.lineage import digest_items
 from drivetrain.data.split import Split
+from drivetrain.inspect.duplicates import Duplicates
 from drivetrain.learn.head import Head
 from drivetrain.learn.trunk import Trunk
 from drivetrain.runtime.features import FeatureTable
 
-__all__ = ["count_labels", "describe_lineage", "describe_training", "list_facts"]
+__all__ = [
+    "count_labels",
+    "describe_lineage",
+    "describe_splitter",
+    "describe_training",
+    "list_facts",
+    "note_copies",
+]
 
 
 def count_labels(split: Split, classes: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -42,6 +50,77 @@ def describe_training(
             "cv_path": [list(step) for step in head.cv_path],
         },
     }
+
+
+def describe_splitter(items: Items, split: Split, *, valid_share: float, seed: int) -> dict[str, Any]:
+    """How the sides came about, for `describe_training`."""
+    if split.is_given:
+        return {"name": "given"}
+    column = ["group"] if any(item.group is not None for item in items) else []
+    return {"name": "stratified", "valid": valid_share, "seed": seed, "group_by": [*column, "copies"]}
+
+
+def note_copies(items: Items, copies: Duplicates, split: Split) -> list[str]:
+    """What a person should know of the copies among `items`, whose rows `copies` names, and of groups."""
+    notes = []
+    if split.is_given:
+        notes += _note_across(items, copies, split)
+    elif copies.groups:
+        first, second = (items.items[row].path for row in copies.groups[0][:2])
+        notes.append(
+            f"{copies.n_copies:,} pictures are copies of others ({_count(len(copies.groups), 'group')}): each group "
+            f"stays on one side of the split. Such as {first} and {second}."
+        )
+    if split.parted:
+        notes.append(
+            f"All pictures of {', '.join(map(repr, split.parted))} are copies of one picture, so they stand on both "
+            "sides after all: the numbers say nothing of that class. Add pictures that are not copies."
+        )
+    mixed = [rows for rows in copies.groups if len({items.items[row].label for row in rows}) > 1]
+    if mixed:
+        first, second = _pick_two_labels(items, mixed[0])
+        notes.append(
+            f"Pictures that stand in two classes, as copies: {_count(len(mixed), 'group')}, such as {first} and "
+            f"{second}. One of the labels is wrong, or the picture shows both."
+        )
+    held_out = {item.path for item in split.valid}
+    has_kin = any(sum(items.items[row].path in held_out for row in rows) > 1 for rows in copies.groups)
+    if has_kin or any(item.group is not None for item in split.valid):
+        notes.append("The promise counts every picture by itself, although pictures of one group are alike.")
+    return notes
+
+
+def _note_across(items: Items, copies: Duplicates, split: Split) -> list[str]:
+    """The copies that the data's own split has on both sides."""
+    trained = {item.path for item in split.train}
+    paths = [item.path for item in items]
+    twin_of = {  # held-out row -> a row trained on
+        row: next(other for other in rows if paths[other] in trained)
+        for rows in copies.groups
+        if any(paths[other] in trained for other in rows)
+        for row in rows
+        if paths[row] not in trained
+    }
+    if not twin_of:
+        return []
+    same = {row for rows in copies.exact if any(paths[other] in trained for other in rows) for row in rows}
+    row = min(twin_of)
+    n_same = len(same & twin_of.keys())
+    return [
+        f"Held-out pictures that are copies of ones trained on: {len(twin_of):,} ({n_same:,} of them the same file), "
+        f"such as {paths[row]}, of {paths[twin_of[row]]}. They flatter every number here: remove them, or drop the "
+        "split of the data, and drivetrain makes one that keeps copies together."
+    ]
+
+
+def _pick_two_labels(items: Items, rows: Sequence[int]) -> tuple[str, str]:
+    first = items.items[rows[0]]
+    second = next(items.items[row] for row in rows if items.items[row].label != first.label)
+    return first.path, second.path
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
 def describe_lineage(readable: Items, table: FeatureTable, split: Split, trunk: Trunk, *, seed: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from drivetrain.arrays import FloatArray, IntArray
+from drivetrain.data.datasheet import read_datasheet
 from drivetrain.data.items import Item, Items, read_items
 from drivetrain.data.split import Split, check_classes, check_valid_share, order_by_seed, split_items
 from drivetrain.errors import InvalidConfig, InvalidInput, Unavailable
@@ -21,9 +22,17 @@ from drivetrain.flows.evaluate import evaluate_answers, stack_probabilities
 from drivetrain.flows.export import Exported, ExportInput, export_bundle
 from drivetrain.flows.fixtures import FixtureSource
 from drivetrain.flows.illustrate import load_thumbnails, open_pictures
-from drivetrain.flows.record import count_labels, describe_lineage, describe_training, list_facts
+from drivetrain.flows.record import (
+    count_labels,
+    describe_lineage,
+    describe_splitter,
+    describe_training,
+    list_facts,
+    note_copies,
+)
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.preprocess import Preprocess, ResizeMethod, declare_preprocess
+from drivetrain.inspect.duplicates import find_duplicates
 from drivetrain.inspect.interpretation import Interpretation
 from drivetrain.inspect.report import Report, write_report
 from drivetrain.learn.head import Head, fit_head
@@ -167,7 +176,9 @@ def train(config: TrainConfig, *, settings: Settings, progress: Progress) -> Tra
         trunk = prepare_trunk(config.backbone, size=config.size, cache_dir=settings.cache_dir, progress=progress)
         preprocess = Preprocess(declare_preprocess(trunk.size, method=config.resize, mean=trunk.mean, std=trunk.std))
     with run.clock.lap("features of the pictures"):
-        data = _divide(run, items, _extract(run, items, trunk, preprocess))
+        table = _extract(run, items, trunk, preprocess)
+    with run.clock.lap("finding copies and splitting"):
+        data = _divide(run, items, table)
     with run.clock.lap("fitting the head"):
         head = fit_head(
             data.train.features,
@@ -258,9 +269,15 @@ def _divide(run: _Run, items: Items, table: FeatureTable) -> _Data:
         run.notes.append(f"Left out, because they could not be read: {len(unreadable):,} files. None was deleted.")
     readable = items.keep([items.items[row] for row in table.rows])
     check_classes(readable.items, unreadable=[items.items[index] for index, _ in table.unreadable])
+    copies = find_duplicates(table.digests, table.fingerprints, table.features)
     seed = run.config.seed
-    split = split_items(readable.items, valid_share=run.config.valid_share, seed=seed)
-    _note_copies(run, readable, table, split)
+    split = split_items(
+        readable.items,
+        valid_share=run.config.valid_share,
+        seed=seed,
+        copies=[[readable.items[row].path for row in rows] for rows in copies.groups],
+    )
+    run.notes += note_copies(readable, copies, split)
     return _Data(
         readable=readable,
         table=table,
@@ -269,19 +286,6 @@ def _divide(run: _Run, items: Items, table: FeatureTable) -> _Data:
         valid=_gather(split.valid, readable, table, seed),
         unreadable=tuple(sorted(unreadable)),
     )
-
-
-def _note_copies(run: _Run, readable: Items, table: FeatureTable, split: Split) -> None:
-    digest_of = {item.path: digest for item, digest in zip(readable, table.digests, strict=True)}
-    seen = {digest_of[item.path] for item in split.train}
-    copies = [item.path for item in split.valid if digest_of[item.path] in seen]
-    if copies:
-        run.notes.append(
-            f"Held-out pictures that are exact copies of ones trained on: {len(copies):,}, such as {copies[0]}. "
-            "They flatter every number here: remove them, or give copies one `group` in labels.csv."
-        )
-    if any(item.group is not None for item in split.valid):
-        run.notes.append("The promise counts every picture by itself, although pictures of one group are alike.")
 
 
 def _gather(side: Sequence[Item], readable: Items, table: FeatureTable, seed: int) -> _Side:
@@ -338,11 +342,16 @@ def _export(run: _Run, data: _Data, trunk: Trunk, preprocess: Preprocess, head: 
             candidates=open_pictures([readable.file(data.valid.items[i]) for i in unsure], run.limits),
             fixture_source=config.fixtures,
             training=describe_training(
-                split, head, method=config.method, resize=config.resize, splitter=_splitter(config, readable)
+                split,
+                head,
+                method=config.method,
+                resize=config.resize,
+                splitter=describe_splitter(readable, split, valid_share=config.valid_share, seed=config.seed),
             ),
             lineage=describe_lineage(readable, data.table, split, trunk, seed=config.seed),
             counts=count_labels(split, readable.classes),
             unreadable=data.unreadable,
+            datasheet=read_datasheet(readable.root),
         )
     )
 
@@ -374,13 +383,6 @@ def _margins(probs: FloatArray) -> FloatArray:
     ranked = np.sort(probs, axis=1)
     out: FloatArray = ranked[:, -1] - ranked[:, -2]
     return out
-
-
-def _splitter(config: TrainConfig, items: Items) -> dict[str, Any]:
-    if any(item.split == "valid" for item in items):
-        return {"name": "given"}
-    is_grouped = any(item.group is not None for item in items)
-    return {"name": "stratified", "valid": config.valid_share, "seed": config.seed, "grouped": is_grouped}
 
 
 def _check(option: str, value: str, allowed: Sequence[str]) -> None:

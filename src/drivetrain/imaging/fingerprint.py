@@ -2,20 +2,36 @@
 
 A copy is the same photograph saved again: recompressed, resized, brightened, cropped by a twentieth, written on,
 mirrored. Another photograph of a like thing is none, be it another white shirt on the same table.
+
+Measured on 3,781 photographs of clothing, most of them shot in series on a few tables, with copies made of 300 of them.
+Found in percent, with features (and without):
+
+    recompressed, half or a third the size, brighter, darker, greyed, sharpened, mirrored, written on   100 (100)
+    a bar of text laid over the bottom tenth                                                             99 (99)
+    cropped by a twentieth: all round, at a corner, on one side                                         97, 93, 93 (83+)
+    squished by a twentieth                                                                              96 (77)
+    a large translucent watermark three times over                                                       92 (94)
+    cropped by a tenth; turned by two degrees                                                            48, 44 (18, 5)
+    a white strip with a caption added below, a tenth of the height                                      25 (10)
+
+No wrong pair among these (179,700 pairs a kind). Among the 7 million real ones it found one, by eye a true one, in two
+classes. The most alike that are none: two pairs of jeans, A = 0.88 with c = 0.88 (A = 0.905; A and c as below).
+Of 1,797 digits of 8 x 8 pixels, where chance makes copies, 5 % (9 %) are called one, the largest cluster is of 9 (15).
+On one core: 0.18 ms a fingerprint; all pairs of 3,781 in 0.2 s (0.6 s), of 50,000 in 19 s and 150 MB.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from drivetrain.arrays import FloatArray, IntArray
+from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.errors import InvalidInput
 
-from .alignment import CAPTION, align, cosines, sharpen
+from .alignment import PARTS, align, cosines, project_part, sharpen
 
 __all__ = [
     "FINGERPRINT_LENGTH",
@@ -37,23 +53,30 @@ _FLAT = (
 
 # Two pictures correlate by A, in all coefficients once aligned. Their features, where known, have the cosine c around
 # the mean of all. Copies are those with A above _ALIKE or, with features, above _ALIKE_KIN or with A + c / 2 above
-# _SUM, unless c is so low that the network sees different things in one and the same layout. Where there is little in
-# a picture (a digit, a plain shirt), chance makes others like it: all these bounds rise, by _PLAIN at most.
+# _SUM; where c is so low that the network sees different things, above _SURE. Where there is little in a picture (a
+# digit, a plain shirt), chance makes others like it: all these bounds rise, by _PLAIN at most.
 _ALIKE = 0.91
 _ALIKE_KIN = 0.92
 _SUM = 1.33
 _LEAST_ALIKE = 0.84
 _LEAST_KIN = 0.3
+_SURE = 0.96
+_SUREST = 0.99  # and no bound rises further
 _PLAIN = 0.06
 _PLAIN_TO_RICH = (40.0, 100.0)  # coefficients that carry a picture: so few raise the bounds fully, so many not at all
 
 # Who is looked at at all, by the correlation of a few coefficients (plus c / 2, about)
-_LOW = 6  # coefficients a side
+_LOW = 6  # coefficients a side; even, so that half of them are of odd columns
 _MAYBE = 0.87
 _MAYBE_KIN = 1.2
-_SKETCH = 64  # numbers that stand for a feature vector there
-_BLOCK = 128  # rows compared with all before them at a time: of 50,000 pictures, 10 tables of 25 MB
+_MAYBE_SURE = 0.98  # whatever c is
+_TILE = 64  # rows compared at a time with 64 others: BLAS starts no threads for products of that size
 _CLOSE = 2048  # pairs looked at closely at a time: 8 MB of coefficients a side
+
+# What is cut apart again: clusters of more than _MANY rows where fewer than this share of all pairs are copies
+_MANY = 8
+_DENSE = 0.25
+_SAME = 0.9999  # links above are never cut: the same pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +119,35 @@ def _waves() -> FloatArray:
 def cluster_copies(fingerprints: FloatArray, *, features: FloatArray | None = None) -> IntArray:
     """(n,) cluster id of each picture: copies of one picture share one, a picture without copies has its own.
 
-    fingerprints is (n, FINGERPRINT_LENGTH); features, (n, d) of the frozen trunk, confirm and make it faster. Ids
-    count from 0 in order of first appearance. Copies of copies are copies. Raises InvalidInput for other shapes.
+    fingerprints is (n, FINGERPRINT_LENGTH); features, (n, d) of the frozen trunk, find more copies and make it faster.
+    Ids count from 0 in order of first appearance. Copies of copies are copies, as `join_pairs` has it. Raises
+    InvalidInput for other shapes.
     """
-    pairs = find_copies(fingerprints, features=features)
-    return join_pairs(len(fingerprints), pairs.first, pairs.second)
+    return join_pairs(len(fingerprints), find_copies(fingerprints, features=features))
 
 
-def join_pairs(n: int, first: IntArray, second: IntArray) -> IntArray:
-    """(n,) id of each row's cluster, the rows of each pair sharing one; ids count from 0 in order of appearance."""
+def join_pairs(n: int, pairs: CopyPairs) -> IntArray:
+    """(n,) id of each row's cluster, the rows of a pair sharing one; ids count from 0 in order of appearance.
+
+    Where a chain ties many rows together of which few are like each other, the weaker half of its links is cut, until
+    what is left hangs together: A like B like C ... must not make one picture of a whole class.
+    """
+    first, second, similarity = pairs.first, pairs.second, pairs.similarity
+    while True:
+        ids = _find_components(n, first, second)
+        sizes = np.bincount(ids, minlength=1)
+        links = np.bincount(ids[first], minlength=len(sizes))
+        is_chain = (sizes > _MANY) & (links < _DENSE * sizes * (sizes - 1) / 2)
+        keep = np.ones(len(first), dtype=bool)
+        for cluster in np.flatnonzero(is_chain):
+            own = ids[first] == cluster
+            keep &= ~own | (similarity > min(float(np.median(similarity[own])), _SAME))
+        if keep.all():
+            return ids
+        first, second, similarity = first[keep], second[keep], similarity[keep]
+
+
+def _find_components(n: int, first: IntArray, second: IntArray) -> IntArray:
     parent = list(range(n))
 
     def find(row: int) -> int:
@@ -129,7 +172,8 @@ def find_copies(fingerprints: FloatArray, *, features: FloatArray | None = None)
         raise InvalidInput("features", got=f"shape {features.shape}", want=f"({n}, d), a row for each fingerprint")
     waves = fingerprints.reshape(n, _WAVES, _WAVES)
     kin = None if features is None else _centre(features)
-    found = [_confirm(waves, kin, maybe) for maybe in _list_candidates(waves, kin)]
+    plainness = _measure_plainness(waves)
+    found = [_confirm(waves, kin, plainness, maybe) for maybe in _batch(_list_candidates(waves, kin))]
     first, second, alike = (np.concatenate(parts) for parts in zip(*found, strict=True)) if found else _NOTHING
     order = np.lexsort((-alike, second, first))  # of a pair found both plain and mirrored, the better comes first
     first, second, alike = first[order], second[order], alike[order]
@@ -149,7 +193,18 @@ class _Candidates:
     first: IntArray
     second: IntArray
     parts: IntArray  # by which part each was found
-    is_mirrored: bool
+    is_mirrored: BoolArray  # whether it was found with the first mirrored
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __getitem__(self, rows: slice) -> _Candidates:
+        return _Candidates(
+            first=self.first[rows],
+            second=self.second[rows],
+            parts=self.parts[rows],
+            is_mirrored=self.is_mirrored[rows],
+        )
 
 
 def _centre(features: FloatArray) -> FloatArray:
@@ -164,46 +219,81 @@ def _look_low(waves: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
 
     Two pictures correlate by even @ even + odd @ odd, and one with the other's mirror image by the difference.
     """
-    samples = (np.arange(_SIDE, dtype=np.float32) + 0.5) / _SIDE
-    analyse = cosines(samples, _LOW).T / _SIDE  # (_LOW, _SIDE)
     looks = []
-    for start, height in ((0.0, 1.0), (CAPTION, 1 - CAPTION), (0.0, 1 - CAPTION)):
-        rows = analyse @ cosines(start + height * samples, _WAVES)  # (_LOW, _WAVES): coefficients of that part alone
-        part = sharpen(rows @ waves[:, :, :_LOW], 0.5)
+    for place in PARTS:
+        part = sharpen(project_part(place, _LOW, _WAVES) @ waves[:, :, :_LOW], 0.5)
         part /= np.maximum(np.linalg.norm(part, axis=(1, 2), keepdims=True), 1e-12)
-        halves = (np.ascontiguousarray(part[:, :, i::2].reshape(len(waves), -1)) for i in (0, 1))
-        looks.append((next(halves), next(halves)))
+        even, odd = part[:, :, 0::2], part[:, :, 1::2]
+        looks.append((even.reshape(len(waves), _LOW * _LOW // 2), odd.reshape(len(waves), _LOW * _LOW // 2)))
     return looks
 
 
 def _sketch(kin: FloatArray) -> FloatArray:
-    """(n, _SKETCH) vectors whose products are about half those of `kin`: cheap enough for every pair."""
-    directions = np.random.default_rng(0).standard_normal((kin.shape[1], _SKETCH), dtype=np.float32)
-    sketch = kin @ directions
+    """(n, 64) or less: vectors whose products are about half those of `kin`; a count sketch, cheap for every pair."""
+    d = kin.shape[1]
+    signs = np.random.default_rng(0).choice(np.array([-1, 1], dtype=np.float32), d)
+    starts = np.arange(min(_TILE, d)) * d // min(_TILE, d)
+    sketch = np.add.reduceat(kin * signs, starts, axis=1)
     out: FloatArray = sketch * (np.sqrt(0.5) / np.maximum(np.linalg.norm(sketch, axis=1, keepdims=True), 1e-12))
     return out
 
 
+def _tile(rows: FloatArray) -> FloatArray:
+    """(n, k) as (tiles, 64, k), the last filled up with zeros."""
+    tiles = np.zeros((-(-len(rows) // _TILE), _TILE, rows.shape[1]), dtype=np.float32)
+    tiles.reshape(-1, rows.shape[1])[: len(rows)] = rows
+    return tiles
+
+
 def _list_candidates(waves: FloatArray, kin: FloatArray | None) -> Iterator[_Candidates]:
-    """The pairs worth a closer look, a block of rows at a time."""
-    n = len(waves)
-    looks = _look_low(waves)
-    sketch, floor = (None, _MAYBE) if kin is None else (_sketch(kin), _MAYBE_KIN)
-    for start in range(0, n, _BLOCK):
-        stop = min(start + _BLOCK, n)
-        even = [one[start:stop] @ one[:stop].T for one, _ in looks]
-        odd = [other[start:stop] @ other[:stop].T for _, other in looks]
+    """The pairs worth a closer look: each tile of rows with itself and all before it."""
+    looks = [(_tile(even), _tile(odd)) for even, odd in _look_low(waves)]
+    sketch = None if kin is None else _tile(_sketch(kin))
+    for at in range(len(looks[0][0])):
+        even = [one[at] @ one[: at + 1].transpose(0, 2, 1) for one, _ in looks]  # (tiles before, 64, 64)
+        odd = [other[at] @ other[: at + 1].transpose(0, 2, 1) for _, other in looks]
+        near = None if sketch is None else sketch[at] @ sketch[: at + 1].transpose(0, 2, 1)
         for is_mirrored in (False, True):
             alike = [one - other if is_mirrored else one + other for one, other in zip(even, odd, strict=True)]
             most = np.maximum(alike[0], alike[1])
             np.maximum(most, alike[2], out=most)
-            if sketch is not None:
-                most += sketch[start:stop] @ sketch[:stop].T
-            second, first = np.nonzero(most > floor)
-            is_before = first < second + start
-            second, first = second[is_before], first[is_before]
-            parts = np.argmax([of[second, first] for of in alike], axis=0)
-            yield _Candidates(first=first, second=second + start, parts=parts, is_mirrored=is_mirrored)
+            is_near = most > (_MAYBE if near is None else _MAYBE_SURE)
+            if near is not None:
+                most += near
+                is_near |= most > _MAYBE_KIN
+            hits = np.nonzero(is_near)
+            parts = np.argmax([of[hits] for of in alike], axis=0)
+            first, second = hits[0] * _TILE + hits[2], at * _TILE + hits[1]
+            is_before = first < second
+            yield _Candidates(
+                first=first[is_before],
+                second=second[is_before],
+                parts=parts[is_before],
+                is_mirrored=np.full(np.count_nonzero(is_before), is_mirrored),
+            )
+
+
+def _batch(candidates: Iterable[_Candidates]) -> Iterator[_Candidates]:
+    """The same in batches of _CLOSE, the last smaller."""
+    waiting: list[_Candidates] = []
+    for some in candidates:
+        waiting.append(some)
+        if sum(map(len, waiting)) >= _CLOSE:
+            joined = _join(waiting)
+            cut = len(joined) - len(joined) % _CLOSE
+            yield from (joined[start : start + _CLOSE] for start in range(0, cut, _CLOSE))
+            waiting = [joined[cut:]]
+    if waiting:
+        yield _join(waiting)
+
+
+def _join(some: Sequence[_Candidates]) -> _Candidates:
+    return _Candidates(
+        first=np.concatenate([one.first for one in some]),
+        second=np.concatenate([one.second for one in some]),
+        parts=np.concatenate([one.parts for one in some]),
+        is_mirrored=np.concatenate([one.is_mirrored for one in some]),
+    )
 
 
 def _measure_plainness(waves: FloatArray) -> FloatArray:
@@ -215,24 +305,15 @@ def _measure_plainness(waves: FloatArray) -> FloatArray:
     return out
 
 
-def _confirm(waves: FloatArray, kin: FloatArray | None, maybe: _Candidates) -> _Found:
+def _confirm(waves: FloatArray, kin: FloatArray | None, plainness: FloatArray, maybe: _Candidates) -> _Found:
     """Those of the candidates that are copies, with their similarity."""
-    found = [_NOTHING]
-    for start in range(0, len(maybe.first), _CLOSE):
-        i, j, parts = (rows[start : start + _CLOSE] for rows in (maybe.first, maybe.second, maybe.parts))
-        nearness = np.ones(len(i), dtype=np.float32)
-        if kin is not None:
-            nearness = np.einsum("ij,ij->i", kin[i], kin[j])
-            is_kin = nearness > _LEAST_KIN
-            i, j, parts, nearness = i[is_kin], j[is_kin], parts[is_kin], nearness[is_kin]
-        floor = _ALIKE if kin is None else _LEAST_ALIKE
-        alike = align(waves, i, j, parts, is_mirrored=maybe.is_mirrored, floor=floor)
-        near = alike > floor
-        i, j, alike, nearness = i[near], j[near], alike[near], nearness[near]
-        fair = alike - _PLAIN * np.maximum(_measure_plainness(waves[i]), _measure_plainness(waves[j]))
-        is_copy = fair > (_ALIKE if kin is None else _ALIKE_KIN)
-        if kin is not None:
-            is_copy |= (fair > _LEAST_ALIKE) & (fair + nearness / 2 > _SUM)
-        found.append((i[is_copy], j[is_copy], alike[is_copy]))
-    first, second, alike = (np.concatenate(columns) for columns in zip(*found, strict=True))
-    return first, second, alike
+    i, j = maybe.first, maybe.second
+    floor = np.full(len(i), _ALIKE, dtype=np.float32)
+    if kin is not None:
+        nearness = np.einsum("ij,ij->i", kin[i], kin[j])
+        floor = np.clip(_SUM - nearness / 2, _LEAST_ALIKE, _ALIKE_KIN)
+        floor[nearness < _LEAST_KIN] = _SURE
+    floor = np.minimum(floor + _PLAIN * np.maximum(plainness[i], plainness[j]), _SUREST)
+    alike = align(waves, i, j, maybe.parts, is_mirrored=maybe.is_mirrored, floor=floor)
+    is_copy = alike > floor
+    return i[is_copy], j[is_copy], alike[is_copy]

@@ -1,4 +1,4 @@
-"""Pictures in, frozen trunk features out: each picture decoded and run at most once in its life."""
+"""Pictures in, frozen trunk features and fingerprints out: each picture decoded and run at most once in its life."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from drivetrain.arrays import FloatArray
 from drivetrain.errors import UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits
+from drivetrain.imaging.fingerprint import FINGERPRINT_LENGTH, FINGERPRINT_VERSION, fingerprint
 from drivetrain.imaging.preprocess import Preprocess
 from drivetrain.progress import Progress
 from drivetrain.runtime.feature_cache import FeatureCache, FileStamp, stamp_file
@@ -38,12 +39,18 @@ class FrozenTrunk:
         """Names what a feature depends on besides the picture's bytes."""
         return hashlib.sha256(f"{self.preprocess.digest}:{self.weights_digest}".encode()).digest()
 
+    @property
+    def fingerprint_recipe(self) -> bytes:
+        """The same for a fingerprint: it is made of the preprocessed pixels, whatever network reads them."""
+        return hashlib.sha256(f"fingerprint:{FINGERPRINT_VERSION}:{self.preprocess.digest}".encode()).digest()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureTable:
     """Features of the readable pictures, in the order asked for."""
 
     features: FloatArray  # (n, feature_count) float32
+    fingerprints: FloatArray  # (n, FINGERPRINT_LENGTH) float32: what `imaging.fingerprint` finds copies by
     rows: tuple[int, ...]  # which of the files asked for each row is
     digests: tuple[bytes, ...]  # sha256 of each row's file
     unreadable: tuple[tuple[int, str], ...]  # (which file, why)
@@ -54,21 +61,32 @@ class FeatureTable:
 class _Found:
     sha256: bytes | None = None
     vector: FloatArray | None = None
+    fingerprint: FloatArray | None = None
     is_new: bool = False
     reason: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        return self.vector is not None and self.fingerprint is not None
 
 
 @dataclass(slots=True)
 class _Pending:
     vectors: list[tuple[bytes, FloatArray]] = field(default_factory=list)
+    fingerprints: list[tuple[bytes, FloatArray]] = field(default_factory=list)
     files: list[tuple[FileStamp, bytes]] = field(default_factory=list)
 
     def take(self, state: _Found, stamp: FileStamp | None) -> None:
         if state.sha256 is None or stamp is None:
             return
         self.files.append((stamp, state.sha256))
-        if state.vector is not None:
+        if state.vector is not None and state.fingerprint is not None:
             self.vectors.append((state.sha256, state.vector))
+            self.fingerprints.append((state.sha256, state.fingerprint))
+
+    def commit(self, trunk: FrozenTrunk, cache: FeatureCache) -> None:
+        cache.add(trunk.fingerprint_recipe, self.fingerprints, ())
+        cache.add(trunk.recipe, self.vectors, self.files)
 
 
 def extract_features(
@@ -80,22 +98,25 @@ def extract_features(
     limits: DecodeLimits,
     progress: Progress,
 ) -> FeatureTable:
-    """Features of `files`. What the cache holds is neither read, decoded nor run; what it lacks is added to it.
+    """Features and fingerprints of `files`. What the cache holds of both is neither read, decoded nor run; what it
+    lacks is added to it.
 
     A file that cannot be read is named in `unreadable`. Ctrl-C keeps what was done: the next run goes on from there.
     """
     found, stamps = _look_up(files, trunk, cache)
-    todo = [i for i, state in enumerate(found) if state.vector is None and not state.reason]
+    todo = [i for i, state in enumerate(found) if not state.is_whole and not state.reason]
     if todo:
         _compute(
             files, todo, found, stamps, trunk=trunk, cache=cache, threads=threads, limits=limits, progress=progress
         )
-    rows = [i for i, state in enumerate(found) if state.vector is not None]
+    rows = [i for i, state in enumerate(found) if state.is_whole]
     features: FloatArray = np.empty((len(rows), trunk.feature_count), dtype=np.float32)
+    fingerprints: FloatArray = np.empty((len(rows), FINGERPRINT_LENGTH), dtype=np.float32)
     for row, index in enumerate(rows):
-        features[row] = found[index].vector
+        features[row], fingerprints[row] = found[index].vector, found[index].fingerprint
     return FeatureTable(
         features=features,
+        fingerprints=fingerprints,
         rows=tuple(rows),
         digests=tuple(found[i].sha256 or b"" for i in rows),
         unreadable=tuple((i, state.reason) for i, state in enumerate(found) if state.reason),
@@ -116,12 +137,21 @@ def _look_up(
             stamps.append(None)
             state.reason = f"cannot be opened: {exc.strerror or exc}"
     digests = cache.digests([stamp for stamp in stamps if stamp is not None])
-    vectors = cache.features(trunk.recipe, digests.values(), feature_count=trunk.feature_count)
     for stamp, state in zip(stamps, found, strict=True):
         if stamp is not None and stamp.path in digests:
             state.sha256 = digests[stamp.path]
-            state.vector = vectors.get(state.sha256)
+    _recall(found, trunk, cache)
     return found, stamps
+
+
+def _recall(found: Sequence[_Found], trunk: FrozenTrunk, cache: FeatureCache) -> None:
+    """Fill in what the cache holds of the pictures whose sha256 is known."""
+    lacking = [state for state in found if not state.is_whole and state.sha256 is not None]
+    shas = [state.sha256 for state in lacking if state.sha256 is not None]
+    vectors = cache.features(trunk.recipe, shas, feature_count=trunk.feature_count)
+    fingerprints = cache.features(trunk.fingerprint_recipe, shas, feature_count=FINGERPRINT_LENGTH)
+    for state, sha256 in zip(lacking, shas, strict=True):
+        state.vector, state.fingerprint = vectors.get(sha256), fingerprints.get(sha256)
 
 
 def _compute(
@@ -137,7 +167,8 @@ def _compute(
     progress: Progress,
 ) -> None:
     session = Session(trunk.model)
-    known = cache.known(trunk.recipe)  # a picture that was moved, copied or touched is read and hashed, not run again
+    # a picture that was moved, copied or touched is read and hashed, not run again
+    known = cache.known(trunk.recipe) & cache.known(trunk.fingerprint_recipe)
 
     def work(index: int) -> _Found:
         name = str(files[index])
@@ -149,18 +180,15 @@ def _compute(
             pixels = trunk.preprocess.from_bytes(data, name=name, limits=limits)
         except UnreadablePicture as exc:
             return _Found(reason=exc.reason)
-        return _Found(sha256=sha256, vector=session.run(["frozen"], pixels[np.newaxis])[0][0], is_new=True)
+        vector = session.run(["frozen"], pixels[np.newaxis])[0][0]
+        return _Found(sha256=sha256, vector=vector, fingerprint=fingerprint(pixels), is_new=True)
 
     with progress.task("Reading pictures", total=len(todo)) as advance:
         while todo:
             results = map_in_order(work, todo, threads=callers_for(threads))
-            _keep(results, todo, found, stamps, recipe=trunk.recipe, cache=cache, advance=advance)
-            shas = [state.sha256 for state in found if state.vector is None and state.sha256]
-            vectors = cache.features(trunk.recipe, shas, feature_count=trunk.feature_count)
-            for state in found:
-                if state.vector is None and state.sha256 is not None:
-                    state.vector = vectors.get(state.sha256)
-            todo = [i for i in todo if found[i].vector is None and not found[i].reason]
+            _keep(results, todo, found, stamps, trunk=trunk, cache=cache, advance=advance)
+            _recall(found, trunk, cache)
+            todo = [i for i in todo if not found[i].is_whole and not found[i].reason]
             known.clear()  # what is left was known and is gone: the cache was set aside or emptied meanwhile
 
 
@@ -170,7 +198,7 @@ def _keep(
     found: list[_Found],
     stamps: Sequence[FileStamp | None],
     *,
-    recipe: bytes,
+    trunk: FrozenTrunk,
     cache: FeatureCache,
     advance: Callable[[int], None],
 ) -> None:
@@ -181,9 +209,9 @@ def _keep(
             found[index] = state
             pending.take(state, stamps[index])
             if len(pending.files) >= _COMMIT_EVERY:
-                cache.add(recipe, pending.vectors, pending.files)
+                pending.commit(trunk, cache)
                 pending = _Pending()
             advance(1)
     finally:
         results.close()
-        cache.add(recipe, pending.vectors, pending.files)
+        pending.commit(trunk, cache)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from drivetrain.data.gather_folder import GatherFolder, Picture
+from drivetrain.data.gather.folder import GatherFolder, Picture
+from drivetrain.data.gather.refusal import Refusal, Refused
+from drivetrain.data.gather.wanted import Wanted
 from drivetrain.data.items import read_items
-from drivetrain.data.refusal import Refusal, Refused
-from drivetrain.data.wanted import Wanted
 from drivetrain.errors import Conflict, InvalidInput
 
 from .web import picture
@@ -209,7 +209,7 @@ def test_a_closed_folder_takes_nothing_more(tmp_path: Path) -> None:
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
-    script = "import sys; from pathlib import Path; from drivetrain.data.gather_folder import GatherFolder as G; "
+    script = "import sys; from pathlib import Path; from drivetrain.data.gather.folder import GatherFolder as G; "
     script += "f = G(Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)],
@@ -240,3 +240,84 @@ def test_folders_that_cannot_be_filled(tmp_path: Path) -> None:
     (tmp_path / "sources.csv").unlink()
     with GatherFolder(tmp_path):  # the lock was let go
         pass
+
+
+def link(place: Path, to: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(to, target_is_directory=to.is_dir())
+
+
+@pytest.mark.parametrize("name", ["sources.csv", "refused.csv", ".gather"])
+def test_a_link_in_the_folder_leads_no_writing_out_of_it(name: str, tmp_path: Path) -> None:
+    """A folder that came from others may hold links to what is ours."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "x.part").write_text("mine")
+    link(tmp_path / "dest" / name, mine)
+    with pytest.raises(Conflict, match="a link; want a real one"):
+        GatherFolder(tmp_path / "dest")
+    assert (mine / "x.part").read_text() == "mine"
+
+
+def test_a_link_as_the_lock_empties_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    link(tmp_path / "dest" / ".gather" / "lock", tmp_path / "mine")
+    with pytest.raises(OSError, match="symbolic links"):
+        GatherFolder(tmp_path / "dest")
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_link_or_a_file_as_a_class_takes_no_picture_and_no_row(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    link(tmp_path / "dest" / "bear", tmp_path / "mine")
+    (tmp_path / "dest" / "wolf").touch()
+    with GatherFolder(tmp_path / "dest") as folder:
+        with pytest.raises(Conflict, match="bear, a link; want a real one"):
+            folder.keep(want(), shot())
+        with pytest.raises(Conflict, match="wolf, a file; want a folder, or nothing"):
+            folder.keep(want(label="wolf"), shot())
+    assert not (tmp_path / "dest" / "sources.csv").exists()
+    assert not list((tmp_path / "mine").iterdir())
+
+
+def test_a_row_with_a_waiting_part_moves_nothing_through_a_link(tmp_path: Path) -> None:
+    """Both files may come from others, and say together: put these bytes there."""
+    with GatherFolder(tmp_path / "dest") as folder:
+        path, _ = folder.keep(want(), shot())
+    digest = hashlib.sha256(picture()).hexdigest()
+    (tmp_path / "dest" / path).unlink()
+    (tmp_path / "dest" / "bear").rmdir()
+    (tmp_path / "mine").mkdir()
+    link(tmp_path / "dest" / "bear", tmp_path / "mine")
+    (tmp_path / "dest" / ".gather").mkdir()
+    (tmp_path / "dest" / ".gather" / f"{digest}.1.part").write_bytes(picture())
+    with GatherFolder(tmp_path / "dest"):
+        pass
+    assert not list((tmp_path / "mine").iterdir())
+
+
+def test_a_picture_that_got_no_name_gets_it_in_the_next_run(tmp_path: Path) -> None:
+    """And is not taken for one that a person deleted."""
+    digest = hashlib.sha256(picture()).hexdigest()
+    in_the_way = tmp_path / "bear" / f"{digest[:20]}.jpg"
+    in_the_way.mkdir(parents=True)
+    with GatherFolder(tmp_path) as folder, pytest.raises(OSError):  # noqa: PT011 - its words are the system's
+        folder.keep(want(), shot())
+    in_the_way.rmdir()
+    with GatherFolder(tmp_path) as folder:
+        assert folder.find(want()) == f"bear/{in_the_way.name}"
+    assert in_the_way.read_bytes() == picture()
+    assert not (tmp_path / ".gather").exists()
+
+
+def test_a_reason_that_a_person_wrote_ends_no_run() -> None:
+    assert not Refusal(reason="http_soon").is_passing
+    assert Refusal(reason="http_503").is_passing
+
+
+def test_the_tables_are_no_files_left_out(tmp_path: Path) -> None:
+    with GatherFolder(tmp_path) as folder:
+        folder.keep(want(), shot())
+        folder.refuse(want("http://a.test/2"), Refusal(reason="http_404"))
+    assert (tmp_path / "refused.csv").exists()
+    assert read_items(tmp_path).note_left_out() == []
