@@ -32,6 +32,9 @@ class Setting:
 
 SETTINGS = (
     Setting("cache_dir", "~/.cache/drivetrain", None, "folder", "Features and exported trunks; safe to delete."),
+    Setting(
+        "pixel_cache_bytes", 4_000_000_000, 0, "bytes", "Most decoded pictures that training keeps there; 0: none."
+    ),
     Setting("threads", 0, 0, "threads", "Pictures worked on at once; 0 takes every core."),
     Setting("image_max_bytes", 50_000_000, 1_000, "bytes", "A larger picture file is refused unread."),
     Setting("image_max_pixels", 80_000_000, 1_000, "pixels", "A picture whose header says more is refused undecoded."),
@@ -48,6 +51,7 @@ class Settings:
     """The settings in force; a field for each row of SETTINGS."""
 
     cache_dir: Path
+    pixel_cache_bytes: int
     threads: int
     image_max_bytes: int
     image_max_pixels: int

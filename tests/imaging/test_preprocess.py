@@ -15,7 +15,7 @@ from PIL import Image
 
 from drivetrain.errors import InvalidInput, UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits
-from drivetrain.imaging.preprocess import Preprocess, ResizeMethod, declare_preprocess
+from drivetrain.imaging.preprocess import PictureOps, Preprocess, ResizeMethod, declare_preprocess
 
 from .makers import TINY, encode, exif_block, jpeg_with_exif, smooth
 
@@ -528,3 +528,67 @@ def test_message_of_a_hostile_value_is_short() -> None:
     with pytest.raises(InvalidInput) as caught:
         Preprocess(ops_of(crop(2), {"op": "x" * 100_000}))
     assert len(caught.value.message) < 500
+
+
+# --- the part before the numbers
+
+
+@pytest.mark.parametrize("method", ["crop", "pad", "squish"])
+def test_picture_ops_are_the_part_that_preprocess_runs(method: ResizeMethod) -> None:
+    whole = declare_preprocess(24, method=method, mean=[0.0] * 3, std=[1.0] * 3)
+    ops = whole[: [op["op"] for op in whole].index("scale")]
+    data = jpeg_with_exif(encode(smooth(90, 60), "JPEG"), exif_block(6))
+    preprocess, pictures = Preprocess(whole), PictureOps(ops)
+    image = pictures.from_bytes(data, name="x", limits=LIMITS)
+    assert (image.mode, image.size, pictures.size) == ("RGB", (24, 24), 24)
+    expected = preprocess.from_bytes(data, name="x", limits=LIMITS)
+    np.testing.assert_array_equal(np.asarray(image).transpose(2, 0, 1) * np.float32(1 / 255), expected)
+    opened = Image.open(io.BytesIO(data))
+    np.testing.assert_array_equal(
+        np.asarray(pictures.from_image(opened)).transpose(2, 0, 1) * np.float32(1 / 255), preprocess.from_image(opened)
+    )
+    assert pictures.ops == tuple(ops)
+    assert pictures.digest == PictureOps(copy.deepcopy(ops)).digest != PictureOps(ops[:-1]).digest
+
+
+HEAD = {"op": "decode", "mode": "RGB", "jpeg_min_side": None}
+
+
+@pytest.mark.parametrize(
+    ("ops", "size"),
+    [
+        ([], None),
+        ([resize("shortest", 8)], None),
+        ([crop(8)], 8),
+        ([resize("squish", 8), resize("longest", 4)], 4),
+        ([pad(9), crop(5)], 5),
+    ],
+)
+def test_a_shape_that_hangs_on_the_picture_has_no_size(ops: Ops, size: int | None) -> None:
+    pictures = PictureOps([HEAD, *ops])
+    assert pictures.size == size
+    if size:
+        assert pictures.from_image(Image.new("RGB", (30, 20))).size == (size, size)
+
+
+@pytest.mark.parametrize(
+    ("ops", "message"),
+    [
+        ([], r"preprocess: got 0 ops"),
+        ([crop(8)], r"want one decode, first"),
+        ([HEAD, crop(8), {"op": "scale", "by": 1.0}], r"want ops of pictures only, without scale"),
+        ([HEAD, {"op": "layout", "to": "NCHW"}], r"want ops of pictures only, without layout"),
+        ([HEAD, resize("shortest", 8), crop(65)], r"got a size of 65; want at most 8 times the 8"),
+        ([HEAD, crop(0)], r"preprocess\[1\]\.size: got 0"),
+    ],
+)
+def test_what_are_no_picture_ops_is_refused(ops: Ops, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        PictureOps(ops)
+
+
+def test_picture_ops_refuse_what_is_no_picture() -> None:
+    with pytest.raises(InvalidInput, match="picture: got 0 x 3 pixels; want at least one pixel"):
+        PictureOps([HEAD]).from_image(Image.new("RGB", (0, 3)))
+    with pytest.raises(UnreadablePicture, match=r"x\.jpg"):
+        PictureOps([HEAD]).from_bytes(b"no picture", name="x.jpg", limits=LIMITS)

@@ -221,3 +221,15 @@ def test_processes_at_once(tmp_path: Path) -> None:
         assert child.returncode == 0, errors
     with FeatureCache(tmp_path / "cache") as cache:
         assert len(cache.known(RECIPE)) == 160
+
+
+def test_notes_are_kept_by_digest_and_recipe(tmp_path: Path) -> None:
+    stamp = FileStamp(path=b"/a.jpg", size=1, mtime_ns=1)
+    with FeatureCache(tmp_path) as cache:
+        cache.add_notes(b"one", [(b"a", {"x": 1.5}), (b"b", ["y"])], [(stamp, b"a")])
+        cache.add_notes(b"two", [(b"a", None)], [])
+    with FeatureCache(tmp_path) as cache:
+        assert cache.notes(b"one", [b"a", b"b", b"c"]) == {b"a": {"x": 1.5}, b"b": ["y"]}
+        assert cache.notes(b"two", [b"a", b"b"]) == {b"a": None}
+        assert cache.notes(b"none", (bytes([number // 256, number % 256]) for number in range(1200))) == {}
+        assert cache.digests([stamp]) == {stamp.path: b"a"}

@@ -110,3 +110,21 @@ def test_an_error_of_the_source() -> None:
 
     with pytest.raises(OSError, match="the disk is gone"):
         list(map_in_order(lambda x: x, source(), threads=2))
+
+
+def test_so_many_are_done_while_the_caller_is_busy() -> None:
+    done = threading.Event()
+    begun: list[int] = []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        if len(begun) == 21:
+            done.set()
+        return number
+
+    results = map_in_order(work, range(1_000), threads=2, ahead=21)
+    assert next(results) == 0
+    assert done.wait(timeout=30)  # the caller takes no more, and the threads go on up to here
+    assert sorted(begun) == list(range(21))
+    results.close()
+    assert len(begun) == 21

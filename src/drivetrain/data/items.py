@@ -6,12 +6,15 @@ import csv
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drivetrain.errors import InvalidInput, NotFound
 from drivetrain.imaging.decode import SUFFIXES, UNSUPPORTED_SUFFIXES
+
+from .datasheet import DATASHEET_FILE
+from .edits import JOURNAL_FILE, Journal, read_journal
 
 __all__ = ["LABELS_FILE", "SPLITS", "Item", "Items", "picture_files", "read_items"]
 
@@ -29,6 +32,8 @@ SPLITS = {
 }
 # what systems, not people, put beside pictures; @eaDir holds a small copy of each, which no split may see twice
 _SYSTEM_NAMES = frozenset({"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"})
+# what drivetrain itself writes beside the pictures
+_OWN_FILES = frozenset({JOURNAL_FILE, DATASHEET_FILE, LABELS_FILE, "check.html", "refused.csv", "sources.csv"})
 _BAD_NAME = "its name is not UTF-8: rename it"
 
 
@@ -51,6 +56,9 @@ class Items:
     others: int = 0  # files that are no pictures by their name, stand in no class, or are not in labels.csv
     unusable: tuple[tuple[str, str], ...] = ()  # (path, reason) of pictures that cannot be items
     empty: tuple[str, ...] = ()  # folders in the place of a class, without a picture
+    quarantined: tuple[tuple[str, str], ...] = ()  # (path, reason) of pictures that the edit journal leaves out
+    relabelled: tuple[str, ...] = ()  # paths whose label the edit journal says
+    edit_notes: tuple[str, ...] = ()  # what else the edit journal has to tell
 
     def __len__(self) -> int:
         return len(self.items)
@@ -84,13 +92,21 @@ class Items:
             )
         if self.empty:
             notes.append(f"Folders without a picture, so no classes: {', '.join(map(repr, self.empty))}.")
-        return notes
+        if self.quarantined:
+            notes.append(
+                f"Left out by edits of the journal: {_count(len(self.quarantined), 'picture')}. `drivetrain undo` "
+                "brings them back."
+            )
+        if self.relabelled:
+            notes.append(f"Relabelled by edits of the journal: {_count(len(self.relabelled), 'picture')}.")
+        return [*notes, *self.edit_notes]
 
 
 def read_items(root: Path) -> Items:
     """The items of DATA: `labels.csv` where it stands, else train/, valid/ and test/, else a folder per class.
 
-    Hidden files and folders are left out. Raises NotFound or InvalidInput; no picture is opened yet.
+    Hidden files and folders are left out, and the edit journal beside the data is applied. Raises NotFound or
+    InvalidInput; no picture is opened yet.
     """
     if not root.exists():
         raise NotFound("DATA", got=str(root), want="a folder with a folder of pictures per class, or with labels.csv")
@@ -106,6 +122,7 @@ def read_items(root: Path) -> Items:
             want=f"a folder per class with pictures ({', '.join(sorted(SUFFIXES))}), or {LABELS_FILE}",
             hint="Example: bears/grizzly/1.jpg, bears/black/2.jpg.",
         )
+    items = _apply_journal(items)
     _check_labels(items.classes)
     return items
 
@@ -113,6 +130,56 @@ def read_items(root: Path) -> Items:
 def picture_files(folder: Path) -> list[Path]:
     """Every picture by name below `folder`, hidden ones left out, in a fixed order."""
     return [file for file in _walk(folder) if _is_picture(file)]
+
+
+def _apply_journal(items: Items) -> Items:
+    """The items as the edits in force make them; edits of pictures that are gone are tolerated and told."""
+    journal = read_journal(items.root)
+    if not journal.edits and not journal.cut_short:
+        return items
+    here: dict[str, str | None] = {item.path: item.label for item in items} | {path: None for path, _ in items.unusable}
+    out, labels = journal.quarantined(), journal.relabelled()
+    kept = [
+        replace(item, label=_compose(str(labels[item.path].change.new))) if item.path in labels else item
+        for item in items
+        if item.path not in out
+    ]
+    if not kept:
+        raise InvalidInput(
+            "DATA",
+            got=f"{_count(len(items), 'picture')} in {items.root}, all left out by {JOURNAL_FILE}",
+            want="pictures to work on",
+            hint="`drivetrain undo DATA` brings them back.",
+        )
+    return replace(
+        items,
+        items=tuple(kept),
+        quarantined=tuple((path, out[path].change.reason) for path in sorted(out) if path in here),
+        relabelled=tuple(item.path for item in kept if item.path in labels),
+        edit_notes=tuple(_note_edits(journal, here)),
+        unusable=tuple(pair for pair in items.unusable if pair[0] not in out),
+    )
+
+
+def _note_edits(journal: Journal, here: Mapping[str, str | None]) -> list[str]:
+    """What does not go without saying about the edits in force; `here` is path -> label in the data itself."""
+    notes = [
+        f"{JOURNAL_FILE} line {number} was cut short when a program was stopped; it holds no edit."
+        for number in journal.cut_short
+    ]
+    if gone := sorted({edit.change.path for edit in journal.in_force()} - here.keys()):
+        notes.append(
+            f"The journal edits {_count(len(gone), 'picture')} no longer there or without a label, such as {gone[0]}."
+        )
+    seen: dict[str, set[str | None]] = defaultdict(set)  # path -> the labels that the journal knows of
+    for edit in journal.edits:
+        seen[edit.change.path] |= {edit.change.old, edit.change.new}
+    if changed := sorted(path for path in journal.relabelled() if path in here and here[path] not in seen[path]):
+        notes.append(
+            f"The data itself has since given {_count(len(changed), 'relabelled picture')} another label, such as "
+            f"{changed[0]}; the journal goes first. `drivetrain undo DATA --path PATH` takes its word back."
+        )
+    return notes
 
 
 def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
@@ -173,7 +240,7 @@ def _read_folders(root: Path) -> Items:
         steps = file.relative_to(root).parts
         if _is_picture(file):
             pictures[steps[0] if len(steps) > 1 else ""].append("/".join(steps))
-        else:
+        elif len(steps) > 1 or steps[0] not in _OWN_FILES:
             others += 1
     loose = pictures.pop("", [])
     parts = _find_parts(root, pictures)

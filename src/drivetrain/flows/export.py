@@ -51,6 +51,7 @@ class ExportInput:
     lineage: Mapping[str, Any]
     counts: Mapping[str, Mapping[str, int]]  # side -> class -> pictures
     unreadable: Sequence[tuple[str, str]]  # (path, reason)
+    datasheet: str | None = None  # the text of datasheet.md beside the data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,9 @@ def export_bundle(given: ExportInput) -> Exported:
         "reference.npz": write_arrays(given.calibration.arrays),
         "weights.safetensors": save_tensors({"head.weight": given.head.weight, "head.bias": given.head.bias}),
         "MODEL_CARD.md": _model_card(given, manifest).encode(),
-        "DATASHEET.md": write_datasheet(name, counts=given.counts, unreadable=given.unreadable).encode(),
+        "DATASHEET.md": write_datasheet(
+            name, counts=given.counts, unreadable=given.unreadable, beside=given.datasheet
+        ).encode(),
         **pack(choice.fixtures),
     }
     notes = [f"The golden fixtures would not notice this change: {what}." for what in choice.unnoticed]

@@ -15,7 +15,7 @@ from drivetrain.inspect.report import make_thumbnail
 from drivetrain.runtime.parallel import map_in_order
 from drivetrain.runtime.picture_file import read_picture_file
 
-__all__ = ["load_thumbnails", "open_pictures"]
+__all__ = ["load_thumbnails", "make_thumbnails", "open_pictures"]
 
 _MOST = 240  # thumbnails in a report: about 1.5 MB
 _RIGHT_PER_CLASS = 6  # of those a class got right, enough to see what it looks like
@@ -45,7 +45,11 @@ def load_thumbnails(
         elif shown[picture.label] < _RIGHT_PER_CLASS:
             shown[picture.label] += 1
             right.append(picture.path)
-    paths = [*mistakes, *right][:_MOST]
+    return make_thumbnails([*mistakes, *right][:_MOST], root=root, limits=limits, threads=threads)
+
+
+def make_thumbnails(paths: Sequence[str], *, root: Path, limits: DecodeLimits, threads: int) -> dict[str, bytes]:
+    """path -> JPEG of at most 160 pixels a side, for those that can be read."""
 
     def work(path: str) -> bytes | None:
         try:

@@ -1,20 +1,23 @@
 """What the trunk said about a picture, kept so that the same picture is never decoded or run twice.
 
 One SQLite file. `file` remembers a path's sha256 by size and mtime; `feature` holds a row per (sha256, recipe), where a
-recipe is the preprocessing and the weights. Every commit leaves it whole: a killed run loses its last second of work.
+recipe is the preprocessing and the weights; `note` the same for what was measured of a picture, as JSON.
+Every commit leaves it whole: a killed run loses its last second of work.
 A damaged file is set aside and begun anew: it is only a cache.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +31,7 @@ _Result = TypeVar("_Result")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS file (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS feature (sha256 BLOB, recipe BLOB, vector BLOB, PRIMARY KEY (sha256, recipe));
+CREATE TABLE IF NOT EXISTS note (sha256 BLOB, recipe BLOB, json TEXT, PRIMARY KEY (sha256, recipe)) WITHOUT ROWID;
 """
 _CHUNK = 500  # values in one IN (...); SQLite's limit is 999 on old builds
 _SETTLED_NS = 2_000_000_000  # a file touched within 2 s may change again without its mtime showing it
@@ -116,13 +120,42 @@ class FeatureCache:
         self, recipe: bytes, vectors: Iterable[tuple[bytes, FloatArray]], files: Iterable[tuple[FileStamp, bytes]]
     ) -> None:
         """Keep vectors by sha256, and files' sha256 by stamp; on disk when this returns."""
-        settled = time.time_ns() - _SETTLED_NS
         rows = [(sha, recipe, np.asarray(vector, dtype="<f4").tobytes()) for sha, vector in vectors]
-        memos = [(s.path, s.size, s.mtime_ns, sha) for s, sha in files if s.mtime_ns < settled]
+        memos = _settled(files)
 
         def insert(db: sqlite3.Connection) -> None:
             with db:  # one transaction
                 db.executemany("INSERT OR REPLACE INTO feature VALUES (?, ?, ?)", rows)
+                db.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)", memos)
+
+        self._try(insert)
+
+    def notes(self, recipe: bytes, digests: Iterable[bytes]) -> dict[bytes, Any]:
+        """sha256 -> the value noted, for those that are there."""
+        wanted = list(dict.fromkeys(digests))
+
+        def look_up(db: sqlite3.Connection) -> dict[bytes, Any]:
+            found: dict[bytes, Any] = {}
+            for chunk in _chunks(wanted):
+                marks = ",".join("?" * len(chunk))
+                query = f"SELECT sha256, json FROM note WHERE recipe = ? AND sha256 IN ({marks})"  # noqa: S608 - marks only
+                for sha256, text in db.execute(query, (recipe, *chunk)):
+                    with suppress(ValueError, TypeError):  # as if it were not there: it is only a cache
+                        found[sha256] = json.loads(text)
+            return found
+
+        return self._try(look_up)
+
+    def add_notes(
+        self, recipe: bytes, notes: Iterable[tuple[bytes, Any]], files: Iterable[tuple[FileStamp, bytes]]
+    ) -> None:
+        """Keep plain values by sha256, and files' sha256 by stamp; on disk when this returns."""
+        rows = [(sha256, recipe, json.dumps(value)) for sha256, value in notes]
+        memos = _settled(files)
+
+        def insert(db: sqlite3.Connection) -> None:
+            with db:
+                db.executemany("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", rows)
                 db.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)", memos)
 
         self._try(insert)
@@ -167,6 +200,11 @@ class FeatureCache:
             want="a folder that can be written",
             hint="Set DRIVETRAIN_CACHE_DIR.",
         )
+
+
+def _settled(files: Iterable[tuple[FileStamp, bytes]]) -> list[tuple[bytes, int, int, bytes]]:
+    before = time.time_ns() - _SETTLED_NS
+    return [(stamp.path, stamp.size, stamp.mtime_ns, sha) for stamp, sha in files if stamp.mtime_ns < before]
 
 
 def _chunks(values: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

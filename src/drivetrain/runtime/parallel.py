@@ -22,18 +22,23 @@ def callers_for(threads: int) -> int:
     return threads + 1 if threads > 1 else 1
 
 
-def map_in_order(work: Callable[[_In], _Out], items: Iterable[_In], *, threads: int) -> Generator[_Out, None, None]:
+def map_in_order(
+    work: Callable[[_In], _Out], items: Iterable[_In], *, threads: int, ahead: int | None = None
+) -> Generator[_Out, None, None]:
     """Like `map`, on `threads` threads; closing the iterator early (Ctrl-C too) drops what has not begun.
 
-    Decoders and onnxruntime let go of the GIL, so threads fill the cores.
+    `ahead` items are taken from the source before the first answer is handed on (by default four a thread): so much is
+    done while the caller is busy elsewhere, and kept in memory. Decoders and onnxruntime let go of the GIL, so threads
+    fill the cores.
     """
+    window = threads * _AHEAD if ahead is None else max(1, ahead)
     source = iter(items)
     pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="pictures")
     waiting: deque[Future[_Out]] = deque()
     try:
         for item in source:
             waiting.append(pool.submit(work, item))
-            if len(waiting) >= threads * _AHEAD:
+            if len(waiting) >= window:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
