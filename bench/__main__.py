@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from bench import floor
+from bench import floor, loader
 from drivetrain.learn.trunk import prepare_trunk
 from drivetrain.progress import SilentProgress
 
@@ -37,10 +37,13 @@ def main() -> None:
         bench = Bench(Path(scratch))
         print(f"{floor.CORES} cores, {len(bench.files):,} pictures of {bench.source}\n")
         print(f"{'what':<58}{'floor':>9}{'ours':>9}{'ratio':>8}   hold")
-        bench.train()
-        bench.predict()
-        bench.cold_start()
-        bench.serve()
+        parts = {"load": bench.load, "train": bench.train, "predict": bench.predict}
+        parts |= {"cold_start": bench.cold_start, "serve": bench.serve}
+        asked = sys.argv[1:] or list(parts)
+        if unknown := [name for name in asked if name not in parts]:
+            sys.exit(f"no part {unknown[0]!r}; there are {', '.join(parts)} (those after train need its model)")
+        for name in asked:
+            parts[name]()
 
 
 class Bench:
@@ -82,6 +85,19 @@ class Bench:
         told = json.loads((self.scratch / "out").read_text())
         spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in told["timings_s"].items())
         print(f"    held-out accuracy {told['evaluation']['accuracy']:.3f}; warm run: {spent}")
+
+    def load(self) -> None:
+        rates = loader.measure(self.files[:1000], self.scratch)
+        bare, plain, ours = rates["bare"], rates["plain"], rates["loader"]
+        rows = (
+            ("loader (floor: bare decode loop)", bare, ours, ">= 0.90"),
+            ("loader (floor: torch DataLoader with PIL)", plain, ours, ""),
+            ("first epoch, keeping pixels (floor: bare decode loop)", bare, rates["kept 1"], ""),
+            ("second epoch, Resize (floor: the first)", rates["kept 1"], rates["kept 2"], ""),
+            ("second epoch, RandomResizedCrop (floor: the first)", rates["kept crop 1"], rates["kept crop 2"], ""),
+        )
+        for what, least, found, hold in rows:
+            _row(what, least, found, hold, unit="/s")
 
     def predict(self) -> None:
         _row(

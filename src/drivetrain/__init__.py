@@ -44,6 +44,13 @@ if TYPE_CHECKING:
     from drivetrain.learn.augment import Zoom as Zoom
     from drivetrain.learn.augment import aug_transforms as aug_transforms
     from drivetrain.learn.augment import imagenet_stats as imagenet_stats
+    from drivetrain.learn.block import DataBlock as DataBlock
+    from drivetrain.learn.blocks import CategoryBlock as CategoryBlock
+    from drivetrain.learn.blocks import ImageBlock as ImageBlock
+    from drivetrain.learn.blocks import MultiCategoryBlock as MultiCategoryBlock
+    from drivetrain.learn.blocks import RegressionBlock as RegressionBlock
+    from drivetrain.learn.blocks import TransformBlock as TransformBlock
+    from drivetrain.learn.loaders import DataLoaders as DataLoaders
     from drivetrain.runtime.prediction import Prediction as Prediction
     from drivetrain.runtime.predictor import Predictor as Predictor
     from drivetrain.runtime.predictor import load as load
@@ -51,10 +58,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Augment",
     "Brightness",
+    "CategoryBlock",
     "ColReader",
     "ColSplitter",
     "Contrast",
     "CropPad",
+    "DataBlock",
+    "DataLoaders",
     "Dihedral",
     "FileGetter",
     "Flip",
@@ -63,7 +73,9 @@ __all__ = [
     "GatherConfig",
     "GrandparentSplitter",
     "GroupSplitter",
+    "ImageBlock",
     "IndexSplitter",
+    "MultiCategoryBlock",
     "Normalize",
     "PadMode",
     "Prediction",
@@ -72,11 +84,13 @@ __all__ = [
     "RandomResizedCropGPU",
     "RandomSplitter",
     "RegexLabeller",
+    "RegressionBlock",
     "Resize",
     "ResizeMethod",
     "Rotate",
     "Saturation",
     "TrainTestSplitter",
+    "TransformBlock",
     "Warp",
     "Zoom",
     "aug_transforms",
@@ -93,10 +107,13 @@ __all__ = [
 _HOMES = {
     "Augment": "drivetrain.learn.augment",
     "Brightness": "drivetrain.learn.augment",
+    "CategoryBlock": "drivetrain.learn.blocks",
     "ColReader": "drivetrain.data.getters",
     "ColSplitter": "drivetrain.data.splitters",
     "Contrast": "drivetrain.learn.augment",
     "CropPad": "drivetrain.data.transforms",
+    "DataBlock": "drivetrain.learn.block",
+    "DataLoaders": "drivetrain.learn.loaders",
     "Dihedral": "drivetrain.learn.augment",
     "FileGetter": "drivetrain.data.getters",
     "Flip": "drivetrain.learn.augment",
@@ -105,7 +122,9 @@ _HOMES = {
     "GatherConfig": "drivetrain.flows.gather",
     "GrandparentSplitter": "drivetrain.data.splitters",
     "GroupSplitter": "drivetrain.data.group_splitter",
+    "ImageBlock": "drivetrain.learn.blocks",
     "IndexSplitter": "drivetrain.data.splitters",
+    "MultiCategoryBlock": "drivetrain.learn.blocks",
     "Normalize": "drivetrain.learn.augment",
     "PadMode": "drivetrain.data.transforms",
     "Prediction": "drivetrain.runtime.prediction",
@@ -114,11 +133,13 @@ _HOMES = {
     "RandomResizedCropGPU": "drivetrain.learn.augment",
     "RandomSplitter": "drivetrain.data.splitters",
     "RegexLabeller": "drivetrain.data.getters",
+    "RegressionBlock": "drivetrain.learn.blocks",
     "Resize": "drivetrain.data.transforms",
     "ResizeMethod": "drivetrain.data.transforms",
     "Rotate": "drivetrain.learn.augment",
     "Saturation": "drivetrain.learn.augment",
     "TrainTestSplitter": "drivetrain.data.splitters",
+    "TransformBlock": "drivetrain.learn.blocks",
     "Warp": "drivetrain.learn.augment",
     "Zoom": "drivetrain.learn.augment",
     "aug_transforms": "drivetrain.learn.augment",

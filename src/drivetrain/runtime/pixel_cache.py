@@ -66,13 +66,15 @@ class _File:
 
     def read(self, start: int, end: int) -> memoryview | None:
         """The bytes from `start` to `end`; None where the file is shorter or gone."""
-        if self._mapped is None or len(self._mapped) < end:
+        mapped = self._mapped  # another thread may put a shorter map in its place at any moment
+        if mapped is None or len(mapped) < end:
             try:
                 with self.path.open("rb") as file:
-                    self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except (OSError, ValueError):  # gone, or empty
                 return None
-        return memoryview(self._mapped)[start:end] if len(self._mapped) >= end else None
+            self._mapped = mapped
+        return memoryview(mapped)[start:end] if len(mapped) >= end else None
 
 
 @dataclass(slots=True)
