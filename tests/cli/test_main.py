@@ -19,6 +19,9 @@ OPTIONS = {
         "--retries", "--connections", "--per-host", "--delay", "--contact", "--allow-private", "--retry-refused",
         "--json",
     ],
+    "check": [
+        "--html", "--no-html", "--quarantine", "--by", "--no-datasheet", "--strict", "--threads", "--json",
+    ],
     "train": [
         "--out", "-o", "--method", "--backbone", "--size", "--resize", "--valid", "--seed", "--max-error", "--fixtures",
         "--threads", "--json",
@@ -26,6 +29,7 @@ OPTIONS = {
     "evaluate": ["--threads", "--json"],
     "predict": ["--threads", "--json"],
     "serve": ["--host", "--port", "--threads"],
+    "undo": ["--batch", "--path", "--all", "--list", "--by", "--json"],
 }  # fmt: skip
 
 
@@ -82,6 +86,12 @@ def test_no_arguments_show_the_help_and_are_misuse(capsys: pytest.CaptureFixture
         (["train", "x", "-o", "m.dt", "--method", "magic"], 2, "error: --method: got magic; want one of head."),
         (["train", "x", "-o", "m.dt", "--threads", "-1"], 2, "sets threads to -1: want a whole number"),
         (["train", "no/such", "-o", "m.dt"], 1, "error: DATA: got no/such; want a folder with a folder of pictures"),
+        (["check", "no/such"], 1, "error: DATA: got no/such; want a folder with a folder of pictures"),
+        (["check", "x", "--threads", "-1"], 2, "sets threads to -1: want a whole number"),
+        (["check", "x", "--by", " "], 2, "error: --by: got  ; want a name."),
+        (["undo", "no/such"], 1, "error: DATA: got no/such; want a folder of pictures."),
+        (["undo", "no/such", "--all", "--path", "x"], 2, "error: undo: got several of --batch, --path and --all; want"),
+        (["undo", "no/such", "--list", "--all"], 2, "error: --list: got one of --batch, --path and --all beside it"),
         (["evaluate", "no.dt", "x"], 1, "error: model: got no.dt; want a .dt file. `drivetrain train DATA -o NAME.dt`"),
         (["predict", "no.dt", "x.jpg"], 1, "error: model: got no.dt; want a .dt file."),
         (["predict", "no.dt"], 2, "Missing argument"),
@@ -111,7 +121,7 @@ def test_exit_codes_and_messages(
     assert told in err
     assert out == ""
     assert "Traceback" not in err
-    if argv[0] in ("train", "evaluate", "predict"):
+    if argv[0] in ("check", "train", "evaluate", "predict", "undo"):
         assert run(*argv, "--json") == code
         out, err = capsys.readouterr()
         error = json.loads(out)["error"]

@@ -22,10 +22,12 @@ __all__ = ["VERBS", "main"]
 VERBS = {
     "demo": "drivetrain.cli.demo",
     "gather": "drivetrain.cli.gather",
+    "check": "drivetrain.cli.check",
     "train": "drivetrain.cli.train",
     "evaluate": "drivetrain.cli.evaluate",
     "predict": "drivetrain.cli.predict",
     "serve": "drivetrain.cli.serve",
+    "undo": "drivetrain.cli.undo",
 }
 # module that may be absent -> the extra that brings it
 _EXTRA_OF = dict.fromkeys(("matplotlib", "onnx", "onnxscript", "safetensors", "sklearn", "threadpoolctl", "torch"), "train")

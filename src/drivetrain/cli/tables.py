@@ -16,19 +16,19 @@ if TYPE_CHECKING:  # `evaluate` must show its table where nothing that trains is
     from drivetrain.flows.evaluate import EvaluateResult
     from drivetrain.flows.train import TrainResult
 
-__all__ = ["show_evaluation", "show_training"]
+__all__ = ["open_console", "show_evaluation", "show_notes", "show_training"]
 
 _MOST_LISTED = 20
 
 
 def show_training(result: TrainResult) -> None:
     """What `train` and `demo` print, on stdout."""
-    console = _open_console()
+    console = open_console()
     _show_unreadable(console, result.unreadable, where="all listed in the report")
     _show_classes(console, result.evaluation)
     _show_headline(console, result.evaluation, "held-out pictures")
     console.print(f"\n{result.statement}\n")
-    _show_notes(console, result.notes)
+    show_notes(console, result.notes)
     table = Table("where the time went", "seconds", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     for name, seconds in result.timings:
@@ -49,7 +49,7 @@ def show_training(result: TrainResult) -> None:
 
 def show_evaluation(result: EvaluateResult) -> None:
     """What `evaluate` prints, on stdout."""
-    console = _open_console()
+    console = open_console()
     evaluation = result.evaluation
     _show_unreadable(console, result.unreadable, where="all listed with --json")
     _show_classes(console, evaluation)
@@ -68,11 +68,11 @@ def show_evaluation(result: EvaluateResult) -> None:
     )
     console.print(rows)
     console.print()
-    _show_notes(console, result.notes)
+    show_notes(console, result.notes)
     console.print(f"model {result.version}", soft_wrap=True)
 
 
-def _open_console() -> Console:
+def open_console() -> Console:
     """Names of files and classes are shown as they are: no markup, no emoji codes."""
     return Console(highlight=False, markup=False, emoji=False)
 
@@ -101,7 +101,8 @@ def _show_classes(console: Console, evaluation: Evaluation) -> None:
     console.print("(recall: share of a class that is found; precision: share of the finds right)")
 
 
-def _show_notes(console: Console, notes: Sequence[str]) -> None:
+def show_notes(console: Console, notes: Sequence[str]) -> None:
+    """A line for each note, and an empty one."""
     if not notes:
         return
     rows = Table.grid(padding=(0, 2))

@@ -1,0 +1,368 @@
+"""Check: what in a folder of pictures would harm a model, before one is trained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drivetrain.arrays import FloatArray, IntArray
+from drivetrain.data.datasheet import DATASHEET_FILE, DatasheetState, find_open_questions, read_datasheet
+from drivetrain.data.datasheet import update_datasheet as write_beside
+from drivetrain.data.edits import Change, Edit, append_edits
+from drivetrain.data.items import Items, read_items
+from drivetrain.data.split import order_by_seed
+from drivetrain.errors import InvalidConfig, MissingExtra, Unavailable
+from drivetrain.flows.clock import LapClock
+from drivetrain.flows.illustrate import make_thumbnails
+from drivetrain.imaging.decode import DecodeLimits
+from drivetrain.imaging.preprocess import Preprocess, declare_preprocess
+from drivetrain.inspect.balance_findings import count_classes, find_balance_faults, find_odd_sizes
+from drivetrain.inspect.check_report import CheckReport, choose_examples, write_check_report
+from drivetrain.inspect.copy_findings import find_copy_faults
+from drivetrain.inspect.duplicates import Duplicates, find_duplicates
+from drivetrain.inspect.findings import SEVERITIES, Finding, Picture, count_of
+from drivetrain.inspect.measured import describe_pictures
+from drivetrain.inspect.mirror_findings import MirrorSample, find_mirror_faults
+from drivetrain.inspect.style_mix import find_style_faults, share_styles
+from drivetrain.learn.trunk import prepare_trunk
+from drivetrain.progress import Progress
+from drivetrain.runtime.feature_cache import FeatureCache
+from drivetrain.runtime.features import FeatureTable, FrozenTrunk, extract_features
+from drivetrain.runtime.mirror import extract_mirrored
+from drivetrain.runtime.survey import Survey, survey_pictures
+from drivetrain.settings import Settings
+
+__all__ = ["CheckConfig", "CheckResult", "check"]
+
+_MIRRORED_PER_CLASS = 20  # pictures run once more, mirrored
+_MIRRORED_IN_ALL = 400
+_FINE_PARTS = ("near copies of a picture, in a class, in two classes and across the split", "whether flips are wrong")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckConfig:
+    """What a check is told."""
+
+    data: Path
+    page: Path | None = Path("check.html")  # the report to write; None for none
+    quarantine: bool = False  # write edits that leave out what harms
+    by: str | None = None  # who edits; None is the system's user
+    datasheet: bool = True  # write the measured part of datasheet.md
+    backbone: str = "efficientnet_lite0"  # whose features tell near copies; `train` finds them in the cache
+
+    def __post_init__(self) -> None:
+        if self.by is not None and not self.by.strip():
+            raise InvalidConfig("--by", got=self.by, want="a name")
+        if self.page is not None and self.page.is_dir():
+            raise InvalidConfig("--html", got=f"{self.page}, a folder", want="a file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """What a check found."""
+
+    root: Path
+    findings: tuple[Finding, ...]  # errors, then warnings, then notes
+    counts: dict[str, dict[str, int]]  # part -> class -> readable pictures
+    styles: dict[str, dict[str, float]]  # class -> flag -> share
+    skipped: tuple[str, ...]  # checks that were left out, and why
+    edits: tuple[Edit, ...]  # what --quarantine wrote
+    open_questions: tuple[str, ...]  # headings of the datasheet without an answer
+    page: Path | None
+    notes: tuple[str, ...]
+    n_decoded: int  # the other pictures came from the cache
+    timings: tuple[tuple[str, float], ...]
+    seconds: float
+
+    @property
+    def n_pictures(self) -> int:
+        """Readable pictures that are not quarantined."""
+        return sum(sum(of.values()) for of in self.counts.values())
+
+    def count(self, severity: str) -> int:
+        """Findings of this severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return {
+            "data": str(self.root),
+            "n_pictures": self.n_pictures,
+            "classes": {part: dict(of) for part, of in self.counts.items()},
+            "n_errors": self.count("error"),
+            "n_warnings": self.count("warning"),
+            "n_notes": self.count("note"),
+            "findings": [finding.as_json() for finding in self.findings],
+            "styles": self.styles,
+            "skipped": list(self.skipped),
+            "quarantined": [edit.as_json() for edit in self.edits],
+            "open_questions": list(self.open_questions),
+            "page": None if self.page is None else str(self.page),
+            "notes": list(self.notes),
+            "n_decoded": self.n_decoded,
+            "timings_s": dict(self.timings),
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(slots=True)
+class _Run:
+    """What the steps hand on."""
+
+    config: CheckConfig
+    settings: Settings
+    progress: Progress
+    cache: FeatureCache
+    clock: LapClock = field(default_factory=LapClock)
+    notes: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def limits(self) -> DecodeLimits:
+        return DecodeLimits(max_bytes=self.settings.image_max_bytes, max_pixels=self.settings.image_max_pixels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What the trunk adds: rows are those of the pictures."""
+
+    duplicates: Duplicates
+    fingerprints: FloatArray
+    sample: MirrorSample
+
+
+def check(config: CheckConfig, *, settings: Settings, progress: Progress) -> CheckResult:
+    """Look at every picture of DATA and say what would harm a model; nothing is moved or deleted.
+
+    Writes the page, the measured part of the datasheet and, when asked to, edits to the journal. Without the extra
+    `train` the checks that need a network are left out and named. Raises DrivetrainError.
+    """
+    with FeatureCache(settings.cache_dir) as cache:
+        run = _Run(config=config, settings=settings, progress=progress, cache=cache)
+        with run.clock.lap("reading the folder"):
+            items = read_items(config.data)
+            run.notes += items.note_left_out()
+        with run.clock.lap("looking at the pictures"):
+            survey = _survey(run, items)
+        pictures = _join(items, survey)
+        with run.clock.lap("features of the pictures"):
+            seen = _see(run, items, pictures)
+    with run.clock.lap("comparing"):
+        findings = _find(items, survey, pictures, seen)
+    edits = _quarantine(run, items, findings)
+    datasheet = _write_datasheet(run, items, pictures, findings)
+    with run.clock.lap("writing the page"):
+        page = _write_page(run, items, pictures, findings, datasheet)
+    return CheckResult(
+        root=config.data,
+        findings=findings,
+        counts=count_classes(pictures),
+        styles=share_styles(pictures),
+        skipped=tuple(run.skipped),
+        edits=edits,
+        open_questions=datasheet.open_questions,
+        page=page,
+        notes=tuple(run.notes),
+        n_decoded=survey.n_decoded,
+        timings=tuple(run.clock.laps),
+        seconds=run.clock.total,
+    )
+
+
+def _survey(run: _Run, items: Items) -> Survey:
+    return survey_pictures(
+        [items.file(item) for item in items],
+        cache=run.cache,
+        threads=run.settings.worker_threads,
+        limits=run.limits,
+        progress=run.progress,
+    )
+
+
+def _join(items: Items, survey: Survey) -> list[Picture]:
+    rows = zip(survey.rows, survey.facts, survey.digests, strict=True)
+    return [Picture(item=items.items[row], facts=facts, digest=digest) for row, facts, digest in rows]
+
+
+def _see(run: _Run, items: Items, pictures: Sequence[Picture]) -> _Seen | None:
+    """Copies and mirror images through the trunk; None, and told, where what trains is not installed."""
+    if not pictures:
+        return None
+    try:
+        trunk = _open_trunk(run)
+    except MissingExtra as exc:
+        run.skipped += [f"{part}: {exc.hint}" for part in _FINE_PARTS]
+        return None
+    table = extract_features(
+        [items.file(picture.item) for picture in pictures],
+        trunk=trunk,
+        cache=run.cache,
+        threads=run.settings.worker_threads,
+        limits=run.limits,
+        progress=run.progress,
+    )
+    duplicates, fingerprints = _spread(pictures, table)
+    chosen = _choose_mirrored(pictures)
+    mirrors = extract_mirrored(
+        [items.file(pictures[row].item) for row in chosen],
+        trunk=trunk,
+        cache=run.cache,
+        threads=run.settings.worker_threads,
+        limits=run.limits,
+        progress=run.progress,
+    )
+    rows = [chosen[at] for at in mirrors.rows]
+    return _Seen(
+        duplicates=duplicates,
+        fingerprints=fingerprints,
+        sample=MirrorSample(
+            paths=[pictures[row].item.path for row in rows],
+            labels=[pictures[row].item.label for row in rows],
+            clusters=duplicates.clusters[rows],
+            originals=mirrors.originals,
+            mirrored=mirrors.mirrored,
+        ),
+    )
+
+
+def _open_trunk(run: _Run) -> FrozenTrunk:
+    """The very trunk and preprocessing of `train`, so that both find each other's features."""
+    trunk = prepare_trunk(run.config.backbone, size=None, cache_dir=run.settings.cache_dir, progress=run.progress)
+    return FrozenTrunk(
+        model=trunk.model,
+        weights_digest=trunk.weights_digest,
+        feature_count=trunk.feature_count,
+        preprocess=Preprocess(declare_preprocess(trunk.size, method="crop", mean=trunk.mean, std=trunk.std)),
+    )
+
+
+def _spread(pictures: Sequence[Picture], table: FeatureTable) -> tuple[Duplicates, FloatArray]:
+    """Copies among the pictures; one that changed or went since it was surveyed has none."""
+    features = np.zeros((len(pictures), table.features.shape[1]), dtype=np.float32)
+    fingerprints = np.zeros((len(pictures), table.fingerprints.shape[1]), dtype=np.float32)
+    rows: IntArray = np.array(table.rows, dtype=np.int64)
+    features[rows], fingerprints[rows] = table.features, table.fingerprints
+    return find_duplicates([picture.digest for picture in pictures], fingerprints, features), fingerprints
+
+
+def _choose_mirrored(pictures: Sequence[Picture]) -> list[int]:
+    """Rows of a few pictures of each class, by a hash of their path: the same ones every time."""
+    row_of = {picture.item.path: row for row, picture in enumerate(pictures)}
+    ordered = order_by_seed([picture.item for picture in pictures], 0)
+    labels = {item.label for item in ordered}
+    most = min(_MIRRORED_PER_CLASS, max(4, _MIRRORED_IN_ALL // len(labels)))
+    taken: dict[str, int] = {}
+    chosen = []
+    for item in ordered:
+        if taken.get(item.label, 0) < most:
+            taken[item.label] = taken.get(item.label, 0) + 1
+            chosen.append(row_of[item.path])
+    return chosen[:_MIRRORED_IN_ALL]
+
+
+def _find(items: Items, survey: Survey, pictures: Sequence[Picture], seen: _Seen | None) -> tuple[Finding, ...]:
+    copies = find_copy_faults(pictures, seen.duplicates if seen else None, seen.fingerprints if seen else None)
+    found = [
+        *_find_unreadable(items, survey),
+        *copies.findings,
+        *find_balance_faults(pictures),
+        *find_style_faults(pictures),
+        *find_odd_sizes(pictures),
+        *find_mirror_faults(
+            sorted({picture.item.label for picture in pictures}),
+            seen.sample if seen else None,
+            pairs=[(pictures[one].item, pictures[other].item) for one, other in copies.mirrored],
+        ),
+    ]
+    return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+
+def _find_unreadable(items: Items, survey: Survey) -> list[Finding]:
+    here = [(items.items[row].path, reason) for row, reason in survey.unreadable]
+    reasons = [*here, *items.unusable]
+    if not reasons:
+        return []
+    return [
+        Finding(
+            code="unreadable",
+            severity="error",
+            what=f"{count_of(len(reasons), 'file')} cannot be read.",
+            why="They are no pictures, damaged, or of a kind that is not supported; `train` leaves them out each time.",
+            next_step="Save them again as JPEG or PNG, or take them out. `--quarantine` leaves them out.",
+            count=len(reasons),
+            groups=tuple((path,) for path, _ in reasons),
+            details=tuple(f"{path}: {reason}" for path, reason in reasons),
+            quarantine=tuple((path, f"cannot be read: {reason}") for path, reason in here),
+        )
+    ]
+
+
+def _quarantine(run: _Run, items: Items, findings: Sequence[Finding]) -> tuple[Edit, ...]:
+    if not run.config.quarantine:
+        return ()
+    labels = {item.path: item.label for item in items}
+    reasons: dict[str, str] = {}
+    for finding in findings:
+        for path, reason in finding.quarantine:
+            reasons.setdefault(path, reason)
+    if reasons and not labels.keys() - reasons.keys():
+        raise Unavailable(
+            "--quarantine",
+            got=f"all {len(labels):,} pictures would be left out",
+            want="pictures that remain",
+            hint="Mend the data by hand: `drivetrain check DATA` without it says what is wrong.",
+        )
+    changes = [
+        Change(action="quarantine", path=path, old=labels[path], reason=reason) for path, reason in reasons.items()
+    ]
+    return append_edits(items.root, changes, by=run.config.by)
+
+
+def _write_datasheet(
+    run: _Run, items: Items, pictures: Sequence[Picture], findings: Sequence[Finding]
+) -> DatasheetState:
+    if not run.config.datasheet:
+        text = read_datasheet(items.root)
+        return DatasheetState(open_questions=find_open_questions(text or ""), is_written=False)
+    measured = describe_pictures(
+        pictures, findings, n_quarantined=len(items.quarantined), n_relabelled=len(items.relabelled)
+    )
+    state = write_beside(items.root, name=items.root.resolve().name, measured=measured)
+    if state.trouble:
+        run.notes.append(f"The datasheet was not brought up to date. {state.trouble}.".replace("..", "."))
+    elif state.is_written:
+        run.notes.append(f"The measured part of {items.root / DATASHEET_FILE} was written.")
+    return state
+
+
+def _write_page(
+    run: _Run, items: Items, pictures: Sequence[Picture], findings: Sequence[Finding], datasheet: DatasheetState
+) -> Path | None:
+    page = run.config.page
+    if page is None:
+        return None
+    thumbnails = make_thumbnails(
+        choose_examples(findings), root=items.root, limits=run.limits, threads=run.settings.worker_threads
+    )
+    write_check_report(
+        page,
+        CheckReport(
+            name=items.root.resolve().name,
+            root=os.fspath(items.root.absolute()),
+            findings=findings,
+            counts=count_classes(pictures),
+            styles=share_styles(pictures),
+            thumbnails=thumbnails,
+            labels={picture.item.path: picture.item.label for picture in pictures},
+            splits={picture.item.path: picture.item.split or "" for picture in pictures},
+            open_questions=datasheet.open_questions,
+            skipped=run.skipped,
+            notes=run.notes,
+        ),
+    )
+    return page
