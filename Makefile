@@ -43,7 +43,7 @@ serve: .venv/.stamp ## Serve a model: make serve MODEL=x.dt
 
 clean: ## Remove environments, caches and the demo's output; your pictures and models stay
 	@rm -rf .venv .venv-peers build dist src/*.egg-info htmlcov .coverage .coverage.*
-	@rm -rf .mypy_cache .pytest_cache .ruff_cache demo/digits demo/digits.* demo/report.html
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache demo/digits demo/digits.* demo/report.html demo/check.html
 	@find src tests $(wildcard bench) -type d -name __pycache__ -prune -exec rm -rf {} +
 	@rmdir demo 2>/dev/null || true
 

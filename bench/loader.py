@@ -22,9 +22,9 @@ from bench.floor import CORES
 from drivetrain.data.getters import parent_label
 from drivetrain.data.splitters import IndexSplitter
 from drivetrain.data.transforms import RandomResizedCrop, Resize
-from drivetrain.learn.block import DataBlock
 from drivetrain.learn.blocks import CategoryBlock, ImageBlock
-from drivetrain.learn.loaders import DataLoaders
+from drivetrain.learn.data_block import DataBlock
+from drivetrain.learn.data_loaders import DataLoaders
 from drivetrain.settings import load_settings
 
 SIZE = 224

@@ -59,7 +59,7 @@ def said_by(block: str) -> list[str]:
 
 
 def test_the_examples_run_and_print_what_the_page_says(bears: Path) -> None:
-    assert len(BLOCKS) == 14
+    assert len(BLOCKS) == 15
     names: dict[str, object] = {}
     outputs = iter(OUTPUTS)
     n_said = 0
@@ -72,7 +72,7 @@ def test_the_examples_run_and_print_what_the_page_says(bears: Path) -> None:
         else:
             assert printed.getvalue().splitlines() == said_by(block)
             n_said += len(said_by(block))
-    assert n_said == 8
+    assert n_said == 9
     assert next(outputs, None) is None
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from drivetrain.data.getters import RegexLabeller as RegexLabeller
     from drivetrain.data.getters import get_image_files as get_image_files
     from drivetrain.data.getters import parent_label as parent_label
+    from drivetrain.data.getters import using_attr as using_attr
     from drivetrain.data.getters import verify_images as verify_images
     from drivetrain.data.group_splitter import GroupSplitter as GroupSplitter
     from drivetrain.data.rows import read_rows as read_rows
@@ -44,13 +45,13 @@ if TYPE_CHECKING:
     from drivetrain.learn.augment import Zoom as Zoom
     from drivetrain.learn.augment import aug_transforms as aug_transforms
     from drivetrain.learn.augment import imagenet_stats as imagenet_stats
-    from drivetrain.learn.block import DataBlock as DataBlock
     from drivetrain.learn.blocks import CategoryBlock as CategoryBlock
     from drivetrain.learn.blocks import ImageBlock as ImageBlock
     from drivetrain.learn.blocks import MultiCategoryBlock as MultiCategoryBlock
     from drivetrain.learn.blocks import RegressionBlock as RegressionBlock
     from drivetrain.learn.blocks import TransformBlock as TransformBlock
-    from drivetrain.learn.loaders import DataLoaders as DataLoaders
+    from drivetrain.learn.data_block import DataBlock as DataBlock
+    from drivetrain.learn.data_loaders import DataLoaders as DataLoaders
     from drivetrain.runtime.prediction import Prediction as Prediction
     from drivetrain.runtime.predictor import Predictor as Predictor
     from drivetrain.runtime.predictor import load as load
@@ -100,6 +101,7 @@ __all__ = [
     "load",
     "parent_label",
     "read_rows",
+    "using_attr",
     "verify_images",
 ]
 
@@ -112,8 +114,8 @@ _HOMES = {
     "ColSplitter": "drivetrain.data.splitters",
     "Contrast": "drivetrain.learn.augment",
     "CropPad": "drivetrain.data.transforms",
-    "DataBlock": "drivetrain.learn.block",
-    "DataLoaders": "drivetrain.learn.loaders",
+    "DataBlock": "drivetrain.learn.data_block",
+    "DataLoaders": "drivetrain.learn.data_loaders",
     "Dihedral": "drivetrain.learn.augment",
     "FileGetter": "drivetrain.data.getters",
     "Flip": "drivetrain.learn.augment",
@@ -149,6 +151,7 @@ _HOMES = {
     "load": "drivetrain.runtime.predictor",
     "parent_label": "drivetrain.data.getters",
     "read_rows": "drivetrain.data.rows",
+    "using_attr": "drivetrain.data.getters",
     "verify_images": "drivetrain.data.getters",
 }
 

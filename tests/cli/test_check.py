@@ -128,3 +128,11 @@ def test_names_cannot_steer_the_terminal(data: Path, run: Run) -> None:
     _, out, _ = run("check", "data", "--no-html")
     assert "cup :smile:" in out
     assert "\x1b" not in out
+
+
+def test_a_torn_group_is_not_shown_as_copies(data: Path, run: Run) -> None:
+    rows = [f"cup/{n}.png,cup,{'ann' if n < 2 else ''},{'test' if n == 0 else 'train'}" for n in range(5)]
+    (data / "labels.csv").write_text("path,label,group,split\n" + "\n".join(rows) + "\n")
+    _, out, _ = run("check", "data", "--no-html")
+    assert "error    1 group stands on both sides of the split: 'ann'." in out
+    assert "         cup/1.png and cup/0.png" in out

@@ -29,7 +29,7 @@ def pictures(picture_folder: PictureFolder) -> Path:
 def count_features(cache: Path) -> int:
     try:
         with contextlib.closing(sqlite3.connect(f"file:{cache / 'features.sqlite'}?mode=ro", uri=True)) as db:
-            return int(db.execute("SELECT count(*) FROM feature").fetchone()[0])
+            return int(db.execute("SELECT count(DISTINCT sha256) FROM feature").fetchone()[0])
     except sqlite3.OperationalError:  # not there yet
         return 0
 

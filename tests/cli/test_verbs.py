@@ -171,7 +171,16 @@ def test_demo_end_to_end(tmp_path: Path) -> None:
     plain = json.loads(done.stdout)
     assert plain["evaluation"]["accuracy"] > 0.85
     assert (plain["n_train"] + plain["n_valid"], len(plain["unreadable"])) == (1797, 0)
-    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["digits", "digits.dt", "report.html"]
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == [
+        "check.html",
+        "digits",
+        "digits.dt",
+        "report.html",
+    ]
+    assert [found["code"] for found in plain["check"]["findings"] if found["severity"] != "note"] == [
+        "mirror_features",
+        "mirror_names",
+    ]
     again = run_process("demo", "--no-serve", "--dir", "here", cwd=tmp_path)
     assert "(0 pictures decoded and run, 1,797 taken from the cache)" in again.stdout
     assert f"({plain['version']})" in again.stdout

@@ -210,6 +210,7 @@ GOOD = {"time": "t", "by": "b", "path": "p", "action": "quarantine", "from": Non
             r"undoes: got 1; want the id of an edit for undo, nothing else",
         ),
         (json.dumps({**GOOD, "id": "2", "action": "relabel"}), r"line 2, to: got None; want a label"),
+        ("[" * 100_000, r"line 2: got \[{80}; want a JSON object"),
     ],
 )
 def test_a_damaged_line_is_an_error_that_names_it(line: str, told: str, root: Path) -> None:

@@ -19,6 +19,7 @@ from drivetrain.data.getters import (
     RegexLabeller,
     get_image_files,
     parent_label,
+    using_attr,
     verify_images,
 )
 from drivetrain.data.rows import read_rows
@@ -209,3 +210,10 @@ def test_verify_images_holds_to_limits(tmp_path: Path) -> None:
 
 def test_nothing_to_verify() -> None:
     assert verify_images([]) == []
+
+
+def test_using_attr() -> None:
+    label = using_attr(RegexLabeller(r"(.+)_\d+.jpg$"), "name")
+    assert label(Path("pets/sam_the_cat_012.jpg")) == "sam_the_cat"
+    assert label.__name__ == "RegexLabeller of .name"
+    assert using_attr(str.upper, "name")(Path("a/b.jpg")) == "B.JPG"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,3 +124,12 @@ def test_cells_of_what_has_no_columns() -> None:
 
 def test_a_column_may_be_named_by_a_number() -> None:
     assert read_cell(pd.DataFrame({5: ["x"], 0: ["y"]}).iloc[0], 0) == "y"
+
+
+def test_a_cell_is_an_attribute_too(tmp_path: Path) -> None:
+    """`lambda row: row.label`, as people write it of a pandas row; symptom before: 'dict' object has no attribute."""
+    for row in (read_rows(FRAME)[1], read_rows(write(tmp_path, "path,label\nb.jpg,y\n"))[0]):
+        assert (row.label, row["label"]) == ("y", "y")
+        assert pickle.loads(pickle.dumps(row)) == copy.deepcopy(row) == row
+        with pytest.raises(AttributeError, match="no column 'lable'; the row has path, label"):
+            _ = row.lable

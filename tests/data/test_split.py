@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from drivetrain.data.items import Item
-from drivetrain.data.split import Split, check_classes, order_by_seed, split_items
+from drivetrain.data.split import Split, check_classes, number_groups, order_by_seed, split_items
 from drivetrain.errors import InvalidConfig, InvalidInput
 
 
@@ -247,3 +247,11 @@ def test_pictures_marked_test_do_not_count() -> None:
     check_classes(make({"cat": 5, "dog": 5}), unreadable=make({"dog": 1}))
     with pytest.raises(InvalidInput, match="'dog' has 4"):
         check_classes([*make({"cat": 5, "dog": 4}), *make({"dog": 5}, split="test")], unreadable=[])
+
+
+def test_a_number_for_those_that_stay_together() -> None:
+    rows = [("a", None), ("b", "bear 1"), ("c", "bear 1"), ("d", "bear 2"), ("e", None), ("f", None)]
+    items = [Item(path=path, label="bear", group=group) for path, group in rows]
+    assert number_groups(items) == [0, 1, 1, 2, 3, 4]
+    numbers = number_groups(items, copies=[["c", "d"], ["f", "a"]])
+    assert [numbers.index(number) for number in numbers] == [0, 1, 1, 1, 4, 0]

@@ -289,3 +289,8 @@ def test_a_share_is_between_0_and_1(share: Any) -> None:
 def test_splitters_are_values() -> None:
     for splitter in (RandomSplitter(0.3, 1), TrainTestSplitter(0.3, 1), ColSplitter("a"), IndexSplitter([1, 2])):
         assert pickle.loads(pickle.dumps(splitter)) == splitter
+
+
+def test_a_share_of_too_few_items_says_what_to_do() -> None:
+    with pytest.raises(InvalidInput, match=r"0\.2 of 4 is less than one: take a larger valid_pct, or more items"):
+        RandomSplitter(0.2, seed=1)(["a.jpg", "b.jpg", "c.jpg", "d.jpg"])

@@ -85,6 +85,50 @@ def test_the_first_half_certifies_nothing() -> None:
     assert promised.n_accepted <= promised.n_calibration
 
 
+def repeat(given: dict[str, Any], times: int) -> dict[str, Any]:
+    """Every held-out picture `times` over, in an order that says nothing; copies are a group."""
+    n = len(given["valid_labels"])
+    order = np.random.default_rng(0).permutation(n * times) % n
+    held_out = {name: given[name][order] for name in ("valid_features", "valid_labels", "valid_logits")}
+    return {**given, **held_out, "valid_groups": order}
+
+
+def test_groups_of_one_change_nothing() -> None:
+    given = make(400)
+    alone = np.arange(400)[::-1]
+    assert facts(calibrate(**given, valid_groups=alone)) == facts(calibrate(**given))
+
+
+def test_pictures_of_one_group_stand_in_one_half() -> None:
+    """What is done to the groups of the second half does not reach the first, and so the other way round."""
+    given = repeat(make(120), 4)
+    half = deal_folds(given["valid_labels"], count=2, groups=given["valid_groups"])
+    assert not set(given["valid_groups"][half == 0]) & set(given["valid_groups"][half == 1])
+    assert np.bincount(half).tolist() == [240, 240]
+    before = calibrate(**given)
+    features = given["valid_features"].copy()
+    features[half == 1] *= -1
+    after = calibrate(**{**given, "valid_features": features})
+    np.testing.assert_array_equal(before.arrays["ood_calibration"], after.arrays["ood_calibration"])
+    features = given["valid_features"].copy()
+    features[half == 0] *= -1
+    after = calibrate(**{**given, "valid_features": features})
+    assert (before.arrays["ood_calibration"] != after.arrays["ood_calibration"]).all()
+    apart = calibrate(**{**given, "valid_groups": None})  # without groups, copies of most pictures are in both
+    distinct = [len(np.unique(made.arrays["ood_calibration"].round(5))) for made in (before, apart)]
+    assert distinct[0] == 60
+    assert distinct[1] > 100
+
+
+def test_a_class_of_one_group_stands_in_both_halves() -> None:
+    given = make(120)
+    groups = np.where(given["valid_labels"] == 0, 500, np.arange(120))
+    half = deal_folds(given["valid_labels"], count=2, groups=groups)
+    assert np.bincount(half[given["valid_labels"] == 0]).tolist() == [20, 20]
+    made = calibrate(**given, valid_groups=groups)
+    assert made.decision["label_set"]["n_calibration"] == 60
+
+
 def test_what_is_known_are_training_pictures_and_they_calibrate_nothing() -> None:
     given = make(60)
     made = calibrate(**given)

@@ -326,6 +326,44 @@ def test_a_second_quarantine_finds_nothing_left(run: Check, data: Path) -> None:
     assert len(read_journal(data).edits) == 2
 
 
+def test_quarantine_that_empties_a_class_says_so(run: Check, data: Path) -> None:
+    (data / "vase").mkdir()
+    shutil.copy(data / "cup/003.jpg", data / "vase/x.jpg")
+    notes = run(data, quarantine=True).notes
+    assert "`--quarantine` left no picture of 'vase': `drivetrain undo` brings them back." in notes
+    assert not [note for note in run(data, quarantine=True).notes if "left no picture" in note]
+
+
+def test_the_datasheet_tells_what_a_quarantine_left(run: Check, data: Path) -> None:
+    shutil.copy(data / "cup/003.jpg", data / "cup/x.jpg")
+    run(data, quarantine=True)
+    text = (data / DATASHEET_FILE).read_text()
+    assert "120 readable pictures in 2 classes." in text
+    assert "left out by the edit journal: 1;" in text
+
+
+@pytest.mark.parametrize("hindered", ["before", "while writing"])
+def test_a_page_that_cannot_be_written_leaves_no_edit(
+    hindered: str, run: Check, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(data / "cup/003.jpg", data / "cup/x.jpg")
+    if hindered == "before":
+        (tmp_path / "file").write_text("")
+        monkeypatch.setattr(module, "survey_pictures", None)  # it is told before a picture is opened
+        with pytest.raises(InvalidConfig, match=r"--html: got .*file/c.html \(.*--no-html writes no page"):
+            run(data, quarantine=True, page=tmp_path / "file/c.html")
+    else:
+
+        def fill(*args: object) -> None:
+            raise OSError("no space left")
+
+        monkeypatch.setattr(module, "write_check_report", fill)
+        with pytest.raises(OSError, match="no space left"):
+            run(data, quarantine=True, page=tmp_path / "c.html")
+    assert not (data / JOURNAL_FILE).exists()
+    assert not (data / DATASHEET_FILE).exists()
+
+
 def test_quarantine_never_leaves_nothing(run: Check, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "data" / name).mkdir(parents=True)

@@ -12,14 +12,14 @@ from drivetrain.arrays import FloatArray
 from drivetrain.bundle.fixtures import make_synthetic_pictures, pack, unpack
 from drivetrain.flows.fixtures import FixtureChoice, FixtureSource, choose_fixtures, perturb_preprocess
 from drivetrain.imaging.decode import DecodeLimits
-from drivetrain.imaging.preprocess import Preprocess, ResizeMethod, declare_preprocess
+from drivetrain.imaging.preprocess import Fit, Preprocess, declare_preprocess
 from drivetrain.trust.calibration import softmax
 
 SIDE = 16
 WEIGHT = np.random.default_rng(0).normal(0, 0.05, (3, 3 * SIDE * SIDE)).astype(np.float32)
 
 
-def ops(method: ResizeMethod = "crop") -> list[dict[str, Any]]:
+def ops(method: Fit = "crop") -> list[dict[str, Any]]:
     return declare_preprocess(SIDE, method=method, mean=[0.5] * 3, std=[0.5] * 3)
 
 
@@ -38,7 +38,7 @@ def choose(
     *,
     source: FixtureSource = "validation",
     given: Any = answer,
-    method: ResizeMethod = "crop",
+    method: Fit = "crop",
     seed: int = 0,
 ) -> FixtureChoice:
     return choose_fixtures(
@@ -53,7 +53,7 @@ def pictures(count: int = 6) -> list[Image.Image]:
 @pytest.mark.parametrize("method", ["crop", "pad", "squish"])
 @pytest.mark.parametrize("source", ["validation", "synthetic"])
 @pytest.mark.parametrize("given", [answer, sure_answer])
-def test_every_fault_is_noticed(method: ResizeMethod, source: FixtureSource, given: Any) -> None:
+def test_every_fault_is_noticed(method: Fit, source: FixtureSource, given: Any) -> None:
     """Symptom before: the fixtures of a sure model noticed none, since 1.0000 stays 1.0000 whatever is done."""
     assert choose(pictures(), source=source, given=given, method=method).unnoticed == ()
 
@@ -123,7 +123,7 @@ def test_the_answers_are_those_of_the_path_that_serves() -> None:
         ("squish", {"resized to 256 / 224 first", "squished"}, set()),
     ],
 )
-def test_perturb_preprocess(method: ResizeMethod, left_out: set[str], added: set[str]) -> None:
+def test_perturb_preprocess(method: Fit, left_out: set[str], added: set[str]) -> None:
     given = ops(method)
     changes = perturb_preprocess(given)
     assert changes.keys() == perturb_preprocess(ops()).keys() - left_out | added

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
+
+from drivetrain.arrays import IntArray
 from drivetrain.bundle.archive import read_bundle
 from drivetrain.data.items import Item
 from drivetrain.data.split import Split
-from drivetrain.flows.record import count_labels, list_facts
+from drivetrain.flows.record import count_labels, list_facts, note_groups
 from drivetrain.flows.train import TrainResult
 
 
@@ -42,3 +45,28 @@ def test_facts_are_those_of_the_run(trained: TrainResult) -> None:
         f"{manifest.training['head']['penalty']:g}, by 5-fold cross-validation (accuracy"
     )
     assert facts["Seed"] == "42"
+
+
+def side(labels: list[int], groups: list[int]) -> tuple[IntArray, IntArray]:
+    return np.array(labels), np.array(groups)
+
+
+def test_groups_are_told_where_they_matter() -> None:
+    alone = side([0, 0, 1, 1], [0, 1, 2, 3])
+    grouped = side([0, 0, 0, 1, 1], [0, 0, 1, 2, 3])
+    tied = side([0, 0, 1, 1], [0, 0, 2, 3])
+    classes = ("cat", "dog")
+    assert note_groups(classes, train=alone, valid=alone, parted=()) == []
+    assert note_groups(classes, train=grouped, valid=alone, parted=()) == []
+    assert note_groups(classes, train=alone, valid=grouped, parted=()) == [
+        "Held-out pictures of one group stand in one half, the one that shapes the rule or the one that tests the "
+        "promise. Within a half the promise counts every picture by itself, although pictures of one group are alike."
+    ]
+    assert note_groups(classes, train=tied, valid=tied, parted=()) == [
+        "All pictures to train on of 'cat' are of one group, so it stands in several folds of the cross-validation "
+        "after all: the head may trust these pictures too much. Add other groups.",
+        "Held-out pictures of one group stand in one half, the one that shapes the rule or the one that tests the "
+        "promise, save those of 'cat', which are all of one group: they shape the rule that they test, so add other "
+        "groups. Within a half the promise counts every picture by itself, although pictures of one group are alike.",
+    ]
+    assert note_groups(classes, train=tied, valid=alone, parted=("cat",)) == []  # told already

@@ -246,6 +246,12 @@ def test_the_report_names_the_worst_pictures(picture_folder: PictureFolder, trai
     assert all(note in text for note in result.notes)
 
 
+COUNTED = (
+    "Held-out pictures of one group stand in one half, the one that shapes the rule or the one that tests the promise. "
+    "Within a half the promise counts every picture by itself, although pictures of one group are alike."
+)
+
+
 def compress(file: Path, copy: Path) -> None:
     with Image.open(file) as image:
         image.save(copy, quality=40)
@@ -271,7 +277,7 @@ def test_copies_across_a_given_split_are_told(
         "valid/circle/a-twin.png, of train/circle/a.png. They flatter every number here: remove them, or drop the "
         "split of the data, and drivetrain makes one that keeps copies together."
     ) in result.notes
-    assert "The promise counts every picture by itself, although pictures of one group are alike." in result.notes
+    assert COUNTED in result.notes
     assert read_bundle(result.bundle).manifest.training["splitter"] == {"name": "given"}
     assert (result.n_train, result.n_valid) == (13, 15)
 
@@ -293,7 +299,27 @@ def test_copies_stay_on_one_side_by_default(train_small: Train, tmp_path: Path) 
         "and north/50.png."
     )
     assert result.notes[0] in html.unescape(result.report.read_text("utf-8"))
-    assert read_bundle(result.bundle).manifest.training["splitter"]["group_by"] == ["copies"]
+    bundle = read_bundle(result.bundle)
+    assert bundle.manifest.training["splitter"]["group_by"] == ["copies"]
+    # The classes are chance: whoever deals copies into several folds finds nearly all of them again.
+    assert bundle.manifest.training["head"]["cv_accuracy"] < 0.8
+    assert COUNTED in result.notes
+
+
+def test_copies_stay_in_one_half_of_those_held_out(train_small: Train, tmp_path: Path) -> None:
+    """Four of each picture: the half that shapes the rule holds all four or none."""
+    data = tmp_path / "data"
+    for label in ("north", "south"):
+        (data / label).mkdir(parents=True)
+        for number in range(10):
+            file = data / label / f"{number}.png"
+            photograph(file, seed=number + 100 * (label == "south"))
+            for copy in range(1, 4):
+                shutil.copy(file, data / label / f"{number}-{copy}.png")
+    result = train_small(data, valid_share=0.4)
+    assert result.n_valid == 32
+    distances = read_bundle(result.bundle).arrays["ood_calibration"].round(5)
+    assert np.unique(distances, return_counts=True)[1].tolist() == [4, 4, 4, 4]
 
 
 def test_one_picture_in_two_classes_is_told(train_small: Train, picture_folder: PictureFolder, tmp_path: Path) -> None:
@@ -332,7 +358,12 @@ def test_groups_stay_together(picture_folder: PictureFolder, train_small: Train,
     (data / "labels.csv").write_text("\n".join(["path,label,group", *rows]))
     result = train_small(data)
     assert result.n_valid == 8  # one group of four of each class
-    assert "The promise counts every picture by itself, although pictures of one group are alike." in result.notes
+    assert (
+        "Held-out pictures of one group stand in one half, the one that shapes the rule or the one that tests the "
+        "promise, save those of 'circle', 'square', which are all of one group: they shape the rule that they test, so "
+        "add other groups. Within a half the promise counts every picture by itself, although pictures of one group "
+        "are alike."
+    ) in result.notes
     assert read_bundle(result.bundle).manifest.training["splitter"] == {
         "name": "stratified",
         "valid": 0.2,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+from sklearn.datasets import load_digits
 
 from drivetrain.arrays import FloatArray
 from drivetrain.errors import InvalidInput
@@ -115,6 +116,63 @@ def test_like_pictures_are_no_copies() -> None:
         image.paste(scene(seed, size=(90, 80)), (155, 100), stamp)
         pictures.append(image)
     assert len(set(cluster_copies(prints(*pictures)).tolist())) == 30
+
+
+def scan(ink: FloatArray) -> Image.Image:
+    """A digit of 8 x 8 as the demo has it: dark on white paper."""
+    grey = 255 - np.round(255 * np.kron(ink / 16, np.ones((12, 12))))
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+
+
+@pytest.mark.parametrize("is_kin", [False, True])
+def test_digits_written_alike_are_no_copies(is_kin: bool) -> None:
+    """1,797 scans of 8 x 8: among so many some are alike by chance, and a network sees the same digit in them."""
+    scans = load_digits()
+    table = prints(*map(scan, scans.images))
+    features = np.eye(10, dtype=np.float32)[scans.target] if is_kin else None
+    sizes = np.bincount(cluster_copies(table, features=features))
+    assert sizes[sizes > 1].sum() <= 2  # one in twelve, before pictures of few strokes were asked for more
+
+
+def test_a_digit_saved_again_is_a_copy() -> None:
+    """Of 100 digits among all 1,797, copies and no others are found."""
+    scans = load_digits()
+    originals = prints(*map(scan, scans.images))
+    changes: list[Callable[[Image.Image], Image.Image]] = [
+        COPIES["darker"],
+        COPIES["mirrored"],
+        lambda image: compress(image, 90),
+    ]
+    for change in changes:
+        copies = prints(*(change(scan(ink)) for ink in scans.images[:100]))
+        pairs = find_copies(np.concatenate([originals, copies]))
+        assert (pairs.second - pairs.first == 1797).sum() >= 95
+        assert len(pairs.first) <= 102
+
+
+def test_the_same_stripes_a_little_further_are_no_copies() -> None:
+    """200 pictures of one grating at any phase: half of the class was one cluster once."""
+    x = np.arange(SIDE) / SIDE
+    pictures = []
+    for phase in np.random.default_rng(0).uniform(0, 2 * np.pi, 200):
+        row = 128 + 100 * np.sign(np.sin(2 * np.pi * 6 * x + phase))
+        pictures.append(Image.fromarray(np.tile(row, (SIDE, 1)).astype(np.uint8)).convert("RGB"))
+    table = prints(*pictures)
+    features = np.full((200, 3), 1.0, dtype=np.float32) + 1e-3 * np.arange(600).reshape(200, 3).astype(np.float32)
+    assert np.bincount(cluster_copies(table)).max() == 1
+    assert np.bincount(cluster_copies(table, features=features)).max() == 1
+
+
+def test_discs_make_no_large_cluster() -> None:
+    """A disc is a disc, anywhere and of any size; it may be called a copy, but never half of its class."""
+    pictures = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        (x, y), r = rng.uniform(0.4, 0.6, 2) * SIDE, rng.uniform(0.2, 0.3) * SIDE
+        image = Image.new("RGB", (SIDE, SIDE), (200, 200, 200))
+        ImageDraw.Draw(image).ellipse((x - r, y - r, x + r, y + r), (80, 80, 80))
+        pictures.append(image)
+    assert np.bincount(cluster_copies(prints(*pictures))).max() <= 20
 
 
 def test_features_keep_apart_what_the_network_sees_as_different() -> None:

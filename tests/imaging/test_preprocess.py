@@ -15,7 +15,7 @@ from PIL import Image
 
 from drivetrain.errors import InvalidInput, UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits
-from drivetrain.imaging.preprocess import PictureOps, Preprocess, ResizeMethod, declare_preprocess
+from drivetrain.imaging.preprocess import Fit, PictureOps, Preprocess, declare_preprocess
 
 from .makers import TINY, encode, exif_block, jpeg_with_exif, smooth
 
@@ -216,7 +216,7 @@ def test_without_antialias_points_are_sampled() -> None:
 @pytest.mark.parametrize("method", ["crop", "pad", "squish"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 3_000), (3_000, 1), (1, 60_000), (60_000, 1), (9, 80)])
 def test_any_shape_comes_out_square_in_little_memory(
-    method: ResizeMethod, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    method: Fit, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """1 x 60,000 pixels in proportion would be 32 x 1,920,000; Pillow's memory is seen by no Python tool."""
     made: list[tuple[int, int]] = []
@@ -326,7 +326,7 @@ def test_layout_is_channels_first_in_rgb_order() -> None:
 
 @pytest.mark.parametrize("method", ["crop", "pad", "squish"])
 @pytest.mark.parametrize("seed", range(12))
-def test_bytes_image_and_array_agree_to_the_bit(method: ResizeMethod, seed: int) -> None:
+def test_bytes_image_and_array_agree_to_the_bit(method: Fit, seed: int) -> None:
     rng = np.random.default_rng(seed)
     width, height = (int(side) for side in rng.integers(1, 90, 2))
     pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -534,7 +534,7 @@ def test_message_of_a_hostile_value_is_short() -> None:
 
 
 @pytest.mark.parametrize("method", ["crop", "pad", "squish"])
-def test_picture_ops_are_the_part_that_preprocess_runs(method: ResizeMethod) -> None:
+def test_picture_ops_are_the_part_that_preprocess_runs(method: Fit) -> None:
     whole = declare_preprocess(24, method=method, mean=[0.0] * 3, std=[1.0] * 3)
     ops = whole[: [op["op"] for op in whole].index("scale")]
     data = jpeg_with_exif(encode(smooth(90, 60), "JPEG"), exif_block(6))

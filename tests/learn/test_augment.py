@@ -347,6 +347,21 @@ def test_magnitudes_reach_their_part_times_mult(option: str, kind: type, mult: f
     assert getattr(part, field) == pytest.approx(want)
 
 
+def test_turns_and_tilts_stop_where_mult_would_take_them_too_far() -> None:
+    """Symptom before: aug_transforms(mult=3) was refused, because 3 x max_warp is 0.6."""
+    (chain,) = aug_transforms(mult=3)
+    assert isinstance(chain, Augment)
+    parts = {type(part): part for part in (*chain.geometry, *chain.lighting)}
+    assert parts[Warp] == Warp(0.49, 0.75)
+    assert parts[Rotate] == Rotate(30.0, 0.75)
+    assert parts[Brightness].max_lighting == pytest.approx(0.6)
+    third = parts[Warp].matrices(2_000, (8, 8), rng())[:, 2]
+    assert (third[:, 2] - third[:, :2].abs().sum(1)).min() > 0.01  # nothing behind the camera is shown
+    (turned,) = aug_transforms(**NOTHING | {"max_rotate": 100}, mult=2)
+    assert isinstance(turned, Augment)
+    assert turned.geometry == (Rotate(180.0, 0.75),)
+
+
 def test_max_lighting_is_brightness_and_contrast() -> None:
     (chain,) = aug_transforms(**NOTHING | {"max_lighting": 0.3})
     assert isinstance(chain, Augment)
@@ -489,8 +504,10 @@ def test_normalize_and_back() -> None:
         ({"p_lighting": -0.1}, "p_lighting: got -0.1; want a number from 0 to 1"),
         ({"p_affine": float("nan")}, "p_affine: got nan"),
         ({"max_rotate": -5}, "max_rotate: got -5; want a number from 0 to 180"),
-        ({"max_rotate": 100, "mult": 2}, "max_rotate x mult: got 200; want a number from 0 to 180. Lower mult"),
-        ({"mult": 3}, "max_warp x mult: got 0.6"),
+        ({"max_rotate": 200}, "max_rotate: got 200; want a number from 0 to 180"),
+        ({"max_warp": 0.5}, "max_warp: got 0.5; want a number from 0 to 0.49"),
+        ({"mult": 5}, "max_lighting x mult: got 1.0; want a number from 0 to 0.99. Lower mult, or max_lighting"),
+        ({"mult": "2"}, "mult: got '2'; want a number"),
         ({"mult": -1}, "mult: got -1; want a number from 0 to 100"),
         ({"max_lighting": 1}, "max_lighting: got 1; want a number from 0 to 0.99"),
         ({"max_warp": True}, "max_warp: got True; want a number"),
@@ -504,6 +521,7 @@ def test_normalize_and_back() -> None:
         ({"size": 12.5}, "size: got 12.5; want a whole number"),
         ({"min_scale": 0.5}, "size: got nothing; want the side of what comes out, in pixels: min_scale is below 1"),
         ({"min_scale": 1.5, "size": 8}, "min_scale: got 1.5"),
+        ({"size": 8, "xtra_tfms": RandomResizedCropGPU(4)}, "size: got 8, and 4 in xtra_tfms; want one size"),
         ({"xtra_tfms": [print]}, "xtra_tfms: got <built-in function print>; want batch transforms"),
     ],
 )

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 
 from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.errors import InvalidInput
-from drivetrain.learn.head import PENALTIES, Head, deal_folds, embed_features, fit_head
+from drivetrain.learn.head import PENALTIES, Head, deal_folds, embed_features, find_tied, fit_head
 from drivetrain.progress import SilentProgress
 from drivetrain.trust.calibration import softmax
 
@@ -132,6 +132,94 @@ def test_folds_are_balanced(sizes: tuple[int, ...], count: int) -> None:
     assert np.ptp(np.bincount(folds, minlength=count)) <= 1
     for label in range(len(sizes)):
         assert np.ptp(np.bincount(folds[labels == label], minlength=count)) <= 1
+
+
+def deal_cards(labels: IntArray, count: int) -> IntArray:
+    """Folds as they were dealt before there were groups: in turn, each class going on where the last one ended."""
+    folds, dealt = np.empty(len(labels), dtype=np.int64), 0
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        folds[members] = (np.arange(len(members)) + dealt) % count
+        dealt += len(members)
+    return folds
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pictures_without_company_are_dealt_in_turn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels, count = rng.integers(0, rng.integers(1, 9), rng.integers(1, 150)), int(rng.integers(2, 6))
+    np.testing.assert_array_equal(deal_folds(labels, count=count), deal_cards(labels, count))
+    alone = rng.permutation(len(labels))
+    np.testing.assert_array_equal(deal_folds(labels, count=count, groups=alone), deal_cards(labels, count))
+
+
+def test_groups_of_one_give_the_same_bits_as_none() -> None:
+    features, labels = blobs(4, n=150)
+    one, other = fit(features, labels, k=4), fit(features, labels, k=4, groups=np.arange(150)[::-1])
+    assert (one.weight.tobytes(), one.bias.tobytes(), one.cv_path) == (
+        other.weight.tobytes(),
+        other.bias.tobytes(),
+        other.cv_path,
+    )
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("largest", [2, 8])
+def test_a_group_is_dealt_as_one_and_folds_stay_alike(count: int, largest: int) -> None:
+    rng = np.random.default_rng(count)
+    labels = rng.permutation(np.repeat([0, 1, 2], [120, 60, 200]))
+    groups = np.empty(380, dtype=np.int64)
+    for label in range(3):
+        members = np.flatnonzero(labels == label)
+        groups[members] = (
+            1000 * label
+            + np.repeat(np.arange(len(members)), rng.integers(1, largest + 1, len(members)))[: len(members)]
+        )
+    folds = deal_folds(labels, count=count, groups=groups)
+    assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
+    for label in range(3):
+        assert np.ptp(np.bincount(folds[labels == label], minlength=count)) <= 1  # the small ones fill up
+    assert np.ptp(np.bincount(folds, minlength=count)) <= 2
+    shuffled = deal_folds(labels, count=count, groups=rng.permutation(4000)[groups])
+    np.testing.assert_array_equal(folds, shuffled)  # the numbers of the groups say nothing
+
+
+def test_a_group_of_two_classes_is_dealt_as_one() -> None:
+    labels = np.array([0, 1, 0, 1, 0, 1, 0, 1])
+    folds = deal_folds(labels, count=2, groups=np.array([5, 5, 6, 6, 7, 7, 8, 8]))
+    assert (folds[::2] == folds[1::2]).all()
+    assert np.bincount(folds).tolist() == [4, 4]
+
+
+def test_a_class_of_one_group_is_dealt_picture_by_picture() -> None:
+    """Kept together, no fold could be fitted to the class and another judge it."""
+    labels = np.array([0] * 6 + [1] * 6 + [2])
+    groups = np.array([0] * 6 + [1, 1, 1, 2, 2, 2] + [9])
+    assert find_tied(labels, groups) == (0,)
+    assert find_tied(labels, None) == find_tied(labels, np.arange(13)) == ()
+    folds = deal_folds(labels, count=2, groups=groups)
+    assert np.bincount(folds[:6]).tolist() == [3, 3]
+    assert sorted({tuple(folds[6:9]), tuple(folds[9:12])}) == [(0, 0, 0), (1, 1, 1)]
+    assert find_tied(labels, np.zeros(13, dtype=np.int64)) == (0, 1)  # a class of one picture is parted nowhere anyway
+    fit(np.eye(13, dtype=np.float32), labels, k=3, groups=groups)
+
+
+def test_the_penalty_is_not_chosen_on_pictures_that_were_seen() -> None:
+    """Labels by chance, but each picture stands there five times: whoever deals the copies apart finds them easy."""
+    rng = np.random.default_rng(0)
+    features = np.repeat(np.abs(rng.normal(size=(60, 40))), 5, axis=0).astype(np.float32)
+    labels, groups = np.repeat(rng.permutation(np.arange(60) % 3), 5), np.repeat(np.arange(60), 5)
+    order = rng.permutation(300)
+    features, labels, groups = features[order], labels[order], groups[order]
+    fooled, sober = fit(features, labels, k=3), fit(features, labels, k=3, groups=groups)
+    assert fooled.cv_accuracy > 0.9
+    assert sober.cv_accuracy < 0.5
+    assert sober.penalty > 10 * fooled.penalty
+
+
+def test_a_group_for_each_item() -> None:
+    with pytest.raises(InvalidInput, match="groups: got 2 of 3 items; want a group for each item"):
+        deal_folds(np.array([0, 1, 1]), count=2, groups=np.array([0, 1]))
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from PIL import Image
 from drivetrain.data.getters import get_image_files, parent_label
 from drivetrain.data.splitters import IndexSplitter
 from drivetrain.data.transforms import Resize
-from drivetrain.learn.block import DataBlock
 from drivetrain.learn.blocks import CategoryBlock, ImageBlock
-from drivetrain.learn.loaders import DataLoaders
+from drivetrain.learn.data_block import DataBlock
+from drivetrain.learn.data_loaders import DataLoaders
 from drivetrain.settings import Settings
 
 __all__ = ["block_of", "load", "make_files"]

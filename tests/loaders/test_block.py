@@ -16,7 +16,7 @@ from drivetrain.data.getters import ColReader, get_image_files, parent_label
 from drivetrain.data.splitters import ColSplitter, IndexSplitter
 from drivetrain.data.transforms import CropPad, Resize
 from drivetrain.errors import InvalidConfig, InvalidInput, NotFound
-from drivetrain.learn.block import DataBlock
+from drivetrain.learn.augment import aug_transforms
 from drivetrain.learn.blocks import (
     Categorize,
     CategoryBlock,
@@ -25,6 +25,7 @@ from drivetrain.learn.blocks import (
     RegressionBlock,
     TransformBlock,
 )
+from drivetrain.learn.data_block import DataBlock
 from drivetrain.settings import Settings
 
 from .makers import block_of, make_files
@@ -193,13 +194,15 @@ def test_a_plan_can_be_read() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"blocks": None}, r"DataBlock\(blocks\): got none; want what goes in and what comes out"),
+        ({"blocks": []}, r"DataBlock\(blocks\): got none; want what goes in and what comes out"),
         ({"blocks": [ImageBlock, 3]}, r"DataBlock\(blocks\): got 3; want blocks such as"),
         ({"blocks": [ImageBlock, dict]}, r"want blocks such as ImageBlock"),
         ({"n_inp": 3}, r"DataBlock\(n_inp\): got 3; want 1 to 2"),
         ({"n_inp": 0}, r"DataBlock\(n_inp\): got 0; want 1 to 2"),
         ({"get_items": "files"}, r"DataBlock\(get_items\): got files; want a function"),
         ({"get_y": "label"}, r"DataBlock\(get_y\): got label; want a function"),
+        ({"splitter": IndexSplitter}, r"DataBlock\(splitter\).*want a function\. Call it: IndexSplitter\(\.\.\.\)"),
+        ({"get_y": ColReader}, r"DataBlock\(get_y\).*Call it: ColReader"),
         ({"splitter": 0.2}, r"DataBlock\(splitter\): got 0.2; want a function"),
         ({"get_y": [len, len]}, r"DataBlock\(get_y\): got 2 functions; want 1: of 2 blocks, 1 are inputs"),
         ({"getters": [len, len]}, r"got getters beside get_x or get_y; want one or the other"),
@@ -207,6 +210,8 @@ def test_a_plan_can_be_read() -> None:
         ({"item_tfms": 224}, r"DataBlock\(item_tfms\): got 224; want transforms, such as Resize\(224\)"),
         ({"item_tfms": Resize}, r"DataBlock\(item_tfms\).*Call it: Resize\(224\)"),
         ({"batch_tfms": ["flip"]}, r"DataBlock\(batch_tfms\): got flip"),
+        ({"batch_tfms": Resize(9)}, r"want transforms of a whole batch\. This one belongs into item_tfms"),
+        ({"item_tfms": [Resize(9), aug_transforms()]}, r"want transforms of one picture\. This one belongs into batch"),
     ],
 )
 def test_a_plan_that_cannot_work(options: dict[str, Any], said: str) -> None:
@@ -278,7 +283,7 @@ def test_a_type_transform_that_fails_is_named(folder: Path) -> None:
         (lambda items: (range(12), []), "got 12 items to train on and 0 held out.*It was given items such as"),
         (
             lambda items: (range(12), [3]),
-            r"got 1 items on both sides, such as .*cat/06.jpg; want each item on one side",
+            r"got 1 of 12 items on both sides, such as .*cat/06.jpg; want each item on one side",
         ),
         (lambda items: (range(3), [12]), r"got positions such as \[12\]; want whole numbers from 0 to 11"),
         (lambda items: (range(3), [0.5]), r"got positions such as \[0.5\]"),
@@ -304,3 +309,35 @@ def _replace(settings: Settings, **changes: Any) -> Settings:
     from dataclasses import replace
 
     return replace(settings, **changes)
+
+
+def test_a_splitter_of_a_frame_is_given_the_frame(folder: Path) -> None:
+    """As in chapter 6 of the book; symptom before: list indices must be integers, not str."""
+
+    def splitter(frame: Any) -> tuple[list[int], list[int]]:
+        return frame.index[~frame["held"]].tolist(), frame.index[frame["held"]].tolist()
+
+    frame = pandas.DataFrame(rows_of(folder)).sample(frac=1, random_state=1)  # its index is no longer the position
+    plan = {"get_x": lambda row: folder / row["file"], "get_y": lambda row: row.kind, "splitter": splitter}
+    for datasets in (
+        block_of(get_items=None, **plan).datasets(frame),
+        block_of(get_items=lambda source: frame, **plan).datasets(folder),
+    ):
+        assert [row["held"] for row in datasets.valid.items] == [True] * 3
+        assert (len(datasets.train), datasets.vocab) == (9, ("cat", "dog"))
+
+
+def test_without_blocks_the_parts_stay_what_the_getters_give(folder: Path) -> None:
+    frame = pandas.DataFrame(rows_of(folder))
+    datasets = DataBlock(get_x=lambda row: row["file"], get_y=lambda row: row["kind"]).datasets(frame)
+    assert datasets.train[0] == (datasets.train.items[0]["file"], datasets.train.items[0]["kind"])
+    row, same = DataBlock().datasets(frame).train[0]
+    assert row == same == datasets.train.items[0]
+
+
+def test_val_bs_is_not_bs_where_it_is_none(folder: Path, settings: Settings) -> None:
+    with pytest.raises(InvalidConfig, match="bs: got 0; want a whole number of at least 1"):
+        block_of().dataloaders(folder, bs=4, val_bs=0, settings=settings)  # was taken for 4
+    dls = block_of().dataloaders(folder, bs=4, settings=settings)
+    with pytest.raises(InvalidConfig, match="bs: got 0"):
+        dls.test_dl(get_image_files(folder), bs=0)

@@ -20,10 +20,10 @@ from drivetrain.errors import InvalidConfig, InvalidInput
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.preprocess import Preprocess
 from drivetrain.learn.augment import Flip, aug_transforms
-from drivetrain.learn.block import DataBlock
 from drivetrain.learn.blocks import CategoryBlock, ImageBlock, RegressionBlock, TransformBlock
 from drivetrain.learn.collate import BatchBuffers, collate_values
-from drivetrain.learn.loaders import DataLoaders
+from drivetrain.learn.data_block import DataBlock
+from drivetrain.learn.data_loaders import DataLoaders
 from drivetrain.settings import Settings
 
 from .makers import block_of, load, make_files

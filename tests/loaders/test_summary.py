@@ -141,11 +141,31 @@ def test_where_in_the_users_own_code_it_fails(folder: Path, capsys: pytest.Captu
     assert "from " not in told(capsys, folder, item_tfms=[lambda image: 3])
 
 
-def test_the_item_that_is_named_is_the_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "cat/06.jpg").write_bytes(b"no picture")
+def test_below_a_library_the_users_own_line_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Symptom before: `from .../PIL/Image.py`, for a mistake in a lambda that called it."""
+    line = test_below_a_library_the_users_own_line_is_told.__code__.co_firstlineno + 3
+    text = told(capsys, folder, item_tfms=[lambda image: image.resize("small")])
+    assert f"from  {__file__}, line {line}" in text
+
+
+def test_what_cannot_be_read_is_passed_over_as_by_the_loader(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Symptom before: `item transforms FAILED`, for a picture that training only leaves out."""
+    for name in ("cat/02.jpg", "cat/06.jpg"):
+        (folder / name).write_bytes(b"no picture")
     text = told(capsys, folder)
-    assert "item transforms                    FAILED" in text
-    assert "cat/06.jpg" in text.split("why")[1]
+    assert "FAILED" not in text
+    assert text.count("left out  ") == 2
+    assert "cat/06.jpg: text, not a picture" in text
+    assert "One item of training: path " + str(folder / "cat/04.jpg") in text
+    assert "4 pictures, 16 x 16 pixels" in text
+
+
+def test_where_nothing_can_be_read_it_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in folder.glob("*/*"):
+        file.write_bytes(b"no picture")
+    text = told(capsys, folder)
+    assert "open                               FAILED" in text
+    assert "cat/02.jpg" in text.split("why")[1]
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from drivetrain.data.edits import JOURNAL_FILE
 from drivetrain.data.transforms import FlipItem, RandomResizedCrop, Resize
 from drivetrain.errors import InvalidInput
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.preprocess import Preprocess
-from drivetrain.learn.augment import Normalize, aug_transforms
+from drivetrain.learn.augment import Normalize, aug_transforms, imagenet_stats
 from drivetrain.settings import Settings
 
 from .makers import block_of, load, make_files
@@ -109,12 +110,13 @@ def test_a_preprocessing_that_makes_no_square_is_none(folder: Path, settings: Se
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files that are read from here on."""
+    """The pictures that are read from here on."""
     read: list[Path] = []
     original = Path.read_bytes
 
     def note(self: Path) -> bytes:
-        read.append(self)
+        if self.name != JOURNAL_FILE:
+            read.append(self)
         return original(self)
 
     monkeypatch.setattr(Path, "read_bytes", note)
@@ -168,3 +170,15 @@ def test_where_the_cache_is_and_that_it_can_be_turned_off(large: Path, settings:
     assert not (settings.cache_dir / "pixels").exists()
     list(load(large, settings, block_of(item_tfms=Resize(64))).train)
     assert list((settings.cache_dir / "pixels").glob("*.px"))
+
+
+def test_held_out_pictures_are_those_of_production_to_the_last_bit(folder: Path, settings: Settings) -> None:
+    """Symptom before: the loader divided by 255 where production multiplies, which differs in the last bit."""
+    plain = load(folder, settings, block_of(batch_tfms=aug_transforms(size=12, min_scale=0.5)))
+    centred = load(folder, settings, block_of(batch_tfms=Normalize.from_stats(*imagenet_stats)))
+    for dls, most in ((plain, 0.0), (centred, 1e-6)):  # production scales and normalises in one step
+        production = Preprocess(dls.valid_ops)
+        for pictures, _ in dls.valid:
+            files = dls.valid_ds.items
+            served = [production.from_bytes(file.read_bytes(), name="x", limits=DecodeLimits()) for file in files]
+            np.testing.assert_allclose(pictures.numpy(), np.stack(served), rtol=0, atol=most)

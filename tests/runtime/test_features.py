@@ -19,10 +19,10 @@ from PIL import Image
 from drivetrain.errors import InvalidInput, UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.fingerprint import FINGERPRINT_LENGTH, fingerprint
+from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.progress import SilentProgress
 from drivetrain.runtime.feature_cache import FeatureCache
 from drivetrain.runtime.features import FeatureTable, FrozenTrunk, extract_features
-from drivetrain.runtime.picture_file import read_picture_file
 
 from .conftest import SIDE, MakePictures, MakeTrunk, date
 

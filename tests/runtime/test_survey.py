@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -73,12 +74,16 @@ def test_limits_hold(make_pictures: MakePictures, tmp_path: Path) -> None:
 
 
 def test_a_note_of_another_shape_is_looked_at_again(make_pictures: MakePictures, tmp_path: Path) -> None:
-    files = make_pictures(4)
+    files = make_pictures(6)
     first = look(files, tmp_path / "cache")
     with FeatureCache(tmp_path / "cache") as cache:
         db = cache._open()
-        for value, sha256 in zip(('{"format": 1}', "[]", "not json"), first.digests, strict=False):
+        of_text = first.facts[3].as_json() | {"taken": None}
+        of_number = first.facts[4].as_json()
+        of_number["style"]["colour"] = "red"
+        values = ['{"format": 1}', "[]", "not json", json.dumps(of_text), json.dumps(of_number)]
+        for value, sha256 in zip(values, first.digests, strict=False):
             db.execute("UPDATE note SET json = ? WHERE sha256 = ?", (value, sha256))
         db.commit()
     again = look(files, tmp_path / "cache")
-    assert (again.n_decoded, again.facts) == (3, first.facts)
+    assert (again.n_decoded, again.facts) == (5, first.facts)

@@ -120,8 +120,9 @@ def _show_finding(console: Console, finding: Finding) -> None:
         grid.add_row("why", escape_text(finding.why), style="none")
         grid.add_row("next", escape_text(finding.next_step))
     console.print(grid)
+    between = " and " if finding.code == "group_leak" else " = "  # the others are copies of one picture
     for group in finding.groups[:_MOST_EXAMPLES]:
-        console.print("         " + escape_text(" = ".join(group[:4])), soft_wrap=True, style="dim")
+        console.print("         " + escape_text(between.join(group[:4])), soft_wrap=True, style="dim")
     if len(finding.groups) > _MOST_EXAMPLES:
         console.print(f"         and {len(finding.groups) - _MOST_EXAMPLES:,} more", style="dim")
 

@@ -23,9 +23,10 @@ def run(
 ) -> None:
     """Show the whole path on 1,797 handwritten digits.
 
-    Real scans (UCI, CC BY 4.0) are written as a folder of pictures; then train, report, serve.
+    Real scans (UCI, CC BY 4.0) are written as a folder of pictures; then check, train, report, serve.
     """
     from drivetrain.cli.serve import serve_model
+    from drivetrain.flows.check import CheckConfig, check
     from drivetrain.flows.demo import DIGIT_SIZE, write_digits
     from drivetrain.flows.train import TrainConfig, train
 
@@ -33,13 +34,24 @@ def run(
     progress = open_progress(as_json=as_json)
     model = folder / "digits.dt"
     write_digits(folder / "digits", progress=progress)
+    looked = check(
+        CheckConfig(data=folder / "digits", page=folder / "check.html", size=DIGIT_SIZE),
+        settings=settings,
+        progress=progress,
+    )
+    if not as_json:
+        from drivetrain.cli.check_tables import show_check
+        from drivetrain.cli.tables import open_console, show_training
+
+        console = open_console()
+        console.rule("drivetrain check: what would harm a model")
+        show_check(looked)
+        console.rule("drivetrain train: the model, and how good it is")
     config = TrainConfig(data=folder / "digits", out=model, size=DIGIT_SIZE)
     result = train(config, settings=settings, progress=progress)
     if as_json:
-        print_json(result.as_json())
+        print_json({**result.as_json(), "check": looked.as_json()})
     else:
-        from drivetrain.cli.tables import show_training
-
         show_training(result)
     if is_serving:
         serve_model(model, settings=settings)

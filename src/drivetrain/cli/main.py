@@ -30,7 +30,9 @@ VERBS = {
     "undo": "drivetrain.cli.undo",
 }
 # module that may be absent -> the extra that brings it
-_EXTRA_OF = dict.fromkeys(("matplotlib", "onnx", "onnxscript", "safetensors", "sklearn", "threadpoolctl", "torch"), "train")
+_EXTRA_OF = dict.fromkeys(
+    ("matplotlib", "onnx", "onnxscript", "safetensors", "sklearn", "threadpoolctl", "torch"), "train"
+)
 _FAILED, _MISUSED, _STOPPED = 1, 2, 130
 # click's UsageError; some versions of typer carry a click of their own, so it has no import that always holds
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]

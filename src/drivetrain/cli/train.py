@@ -34,7 +34,7 @@ def run(
     """
     from drivetrain.flows.fixtures import FixtureSource
     from drivetrain.flows.train import TrainConfig, train
-    from drivetrain.imaging.preprocess import ResizeMethod
+    from drivetrain.imaging.preprocess import Fit
 
     config = TrainConfig(
         data=data,
@@ -42,7 +42,7 @@ def run(
         method=method,
         backbone=backbone,
         size=size,
-        resize=cast(ResizeMethod, resize),
+        resize=cast(Fit, resize),
         valid_share=valid,
         seed=seed,
         fixtures=cast(FixtureSource, fixtures),

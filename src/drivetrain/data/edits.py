@@ -181,7 +181,7 @@ def _find_active(edits: Sequence[Edit]) -> frozenset[str]:
 def _is_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError):  # not JSON, or not UTF-8
         return False
 
 
@@ -189,7 +189,7 @@ def _parse_edit(line: bytes, *, where: str, known: dict[str, Edit]) -> Edit:
     hint = f"Mend or remove the line; {JOURNAL_FILE} holds a JSON object a line."
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise InvalidInput(where, got=line[:80].decode("utf-8", "backslashreplace"), want="a JSON object", hint=hint)

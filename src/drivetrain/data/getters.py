@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ __all__ = [
     "RegexLabeller",
     "get_image_files",
     "parent_label",
+    "using_attr",
     "verify_images",
 ]
 
@@ -128,6 +129,17 @@ class RegexLabeller:
     @property
     def _shown(self) -> str:
         return self.pat if isinstance(self.pat, str) else self.pat.pattern
+
+
+def using_attr(f: Callable[[Any], Any], attr: str) -> Callable[[Any], Any]:
+    """`f` of an attribute of the item: with "name", of the last part of a path."""
+
+    def read(item: Any) -> Any:
+        return f(getattr(item, attr))
+
+    name = getattr(f, "__name__", type(f).__name__)
+    read.__name__ = f"{name} of .{attr}"  # as messages call it
+    return read
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 
 from drivetrain.errors import UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits
+from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.imaging.preprocess import PictureOps
 
 __all__ = ["glimpse_pictures"]
@@ -38,24 +38,13 @@ def glimpse_pictures(
     allowed = limits or DecodeLimits()
 
     def glimpse(file: str | Path) -> _Seen | None:
-        data = _read(Path(file), allowed.max_bytes)
-        if data is None:
-            return None
+        name = str(file)
         try:
-            picture = ops.from_bytes(data, name=str(file), limits=allowed)
+            data = read_picture_file(Path(file), name=name, limits=allowed)
+            picture = ops.from_bytes(data, name=name, limits=allowed)
         except UnreadablePicture:
             return None
         return look(picture)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="glimpse") as pool:
         return list(pool.map(glimpse, files))
-
-
-def _read(file: Path, max_bytes: int) -> bytes | None:
-    try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > max_bytes:  # a pipe may never end
-            return None
-        return file.read_bytes()
-    except (OSError, ValueError):  # ValueError: a null character in the name
-        return None

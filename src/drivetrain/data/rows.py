@@ -15,10 +15,19 @@ from drivetrain.errors import InvalidInput, NotFound
 
 from .items import LABELS_FILE
 
-__all__ = ["is_empty", "is_frame", "is_row", "list_items", "name_cells", "read_cell", "read_rows"]
+__all__ = ["Row", "is_empty", "is_frame", "is_row", "list_items", "name_cells", "read_cell", "read_rows"]
 
 
-def read_rows(source: Any, *, delimiter: str = ",") -> list[dict[str, Any]]:
+class Row(dict[str, Any]):
+    """A row, {column: cell}; `row.label` is `row["label"]`, as of a row of a pandas frame."""
+
+    def __getattr__(self, column: str) -> Any:
+        if column in self:
+            return self[column]
+        raise AttributeError(f"no column {column!r}; the row has {', '.join(self)}")
+
+
+def read_rows(source: Any, *, delimiter: str = ",") -> list[Row]:
     """The rows of a CSV file (UTF-8, with a header; all cells are text) or of a pandas frame, each {column: cell}.
 
     For a folder, its `labels.csv`. Fits `DataBlock(get_items=read_rows, ...)`. Raises NotFound, or InvalidInput where a
@@ -27,7 +36,7 @@ def read_rows(source: Any, *, delimiter: str = ",") -> list[dict[str, Any]]:
     if is_frame(source):
         names = [str(name) for name in source.columns]
         _check_header("the frame's columns", names)
-        return [dict(zip(names, row.values(), strict=True)) for row in source.to_dict("records")]
+        return [Row(zip(names, row.values(), strict=True)) for row in source.to_dict("records")]
     if not isinstance(source, str | Path):
         raise InvalidInput("read_rows", got=type(source).__name__, want="the path of a CSV file, or a pandas frame")
     file = Path(source)
@@ -51,7 +60,7 @@ def read_rows(source: Any, *, delimiter: str = ",") -> list[dict[str, Any]]:
         if len(cells) != len(header):
             want = f"{len(header)} cells: {','.join(header)}"
             raise InvalidInput(f"{file} line {number}", got=f"{len(cells)} cells", want=want)
-        rows.append({name: cell.strip() for name, cell in zip(header, cells, strict=True)})
+        rows.append(Row((name, cell.strip()) for name, cell in zip(header, cells, strict=True)))
     return rows
 
 

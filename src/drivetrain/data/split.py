@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from drivetrain.data.items import Item
 from drivetrain.errors import InvalidConfig, InvalidInput
 
-__all__ = ["MIN_PER_CLASS", "Split", "check_classes", "check_valid_share", "order_by_seed", "split_items"]
+__all__ = [
+    "MIN_PER_CLASS",
+    "Split",
+    "check_classes",
+    "check_valid_share",
+    "number_groups",
+    "order_by_seed",
+    "split_items",
+]
 
 MIN_PER_CLASS = 5  # readable pictures; with fewer no part of a class can be held out and say anything
 
@@ -70,6 +78,12 @@ def split_items(items: Sequence[Item], *, valid_share: float, seed: int, copies:
     _check_sides(split)
     _check_groups(split)
     return split
+
+
+def number_groups(items: Sequence[Item], copies: Sequence[Sequence[str]] = ()) -> list[int]:
+    """A number for each item that those share which must stay together: by column `group`, by copies, or by both."""
+    number_of = {item.path: number for number, group in enumerate(_join(items, copies).values()) for item in group}
+    return [number_of[item.path] for item in items]
 
 
 def check_valid_share(share: float) -> None:

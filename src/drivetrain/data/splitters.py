@@ -55,7 +55,9 @@ class RandomSplitter:
     def __call__(self, items: Any) -> Sides:
         items = list_items(items)
         order = shuffle_by_name(name_items(items), _seed_of(self.seed))
-        return divide("RandomSplitter", len(items), order[: int(self.valid_pct * len(items))])
+        n_valid = int(self.valid_pct * len(items))
+        hint = f"{self.valid_pct:g} of {len(items)} is less than one: take a larger valid_pct, or more items."
+        return divide("RandomSplitter", len(items), order[:n_valid], hint="" if n_valid else hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,7 @@ class FuncSplitter:
         return divide("FuncSplitter", len(items), [at for at, item in enumerate(items) if self.func(item)])
 
 
-def divide(what: str, n: int, valid: Iterable[int]) -> Sides:
+def divide(what: str, n: int, valid: Iterable[int], *, hint: str = "") -> Sides:
     """The two sides, ascending. Raises InvalidInput, in the name of the splitter, where one would be empty."""
     held = set(valid)
     if not 0 < len(held) < n:
@@ -218,7 +220,7 @@ def divide(what: str, n: int, valid: Iterable[int]) -> Sides:
             what,
             got=f"{len(held)} of {n} items held out",
             want="at least one item on each side",
-            hint="" if n else "There are no items: look at what get_items finds.",
+            hint=hint if n else "There are no items: look at what get_items finds.",
         )
     return [at for at in range(n) if at not in held], sorted(held)
 

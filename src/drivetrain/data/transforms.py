@@ -20,7 +20,7 @@ from PIL import Image
 
 from drivetrain.errors import InvalidInput
 from drivetrain.imaging.preprocess import MAX_SIZE, Op, PictureOps
-from drivetrain.imaging.resize import resize_region
+from drivetrain.imaging.resize import resize_picture, resize_region
 
 __all__ = [
     "CropPad",
@@ -30,6 +30,7 @@ __all__ = [
     "RandomResizedCrop",
     "Resize",
     "ResizeMethod",
+    "crop_at_random",
     "find_min_side",
 ]
 
@@ -106,8 +107,7 @@ class Resize:
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         if self.method != ResizeMethod.Crop:
             return _centre_form(self).from_image(image)
-        side = min(image.size)
-        return _resize_at_random(image, (side, side), self.size, rng)
+        return crop_at_random(resize_picture(image, "shortest", self.size), self.size, rng)
 
     def min_side(self) -> int | None:
         return self.size
@@ -153,7 +153,8 @@ class RandomResizedCrop:
         crop = self._draw_crop(image.size, rng)
         if crop is None:
             return resize_region(image, self._fallback(image.size), self.size)
-        return _resize_at_random(image, crop, self.size, rng)
+        left, top = (int(rng.integers(side - part, endpoint=True)) for side, part in zip(image.size, crop, strict=True))
+        return resize_region(image, (left, top, left + crop[0], top + crop[1]), self.size)
 
     def min_side(self) -> int | None:
         """The smallest crop of a picture with these sides still has `size` pixels on its shorter one."""
@@ -242,17 +243,16 @@ def find_min_side(transforms: Sequence[ItemTransform]) -> int | None:
     return None
 
 
+def crop_at_random(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+    """A square of `size` pixels, anywhere in a picture that has as many on both sides."""
+    left, top = (int(rng.integers(side - size, endpoint=True)) for side in image.size)
+    return image.crop((left, top, left + size, top + size))
+
+
 @lru_cache(maxsize=64)
 def _centre_form(transform: ItemTransform) -> PictureOps:
     """The declared form as it is run in production, for a picture that is decoded."""
     return PictureOps([{"op": "decode", "mode": "RGB", "jpeg_min_side": None}, *transform.valid_ops()])
-
-
-def _resize_at_random(image: Image.Image, crop: tuple[int, int], size: int, rng: np.random.Generator) -> Image.Image:
-    """A crop of this width and height, anywhere in the picture, as a square."""
-    left = int(rng.integers(image.width - crop[0], endpoint=True))
-    top = int(rng.integers(image.height - crop[1], endpoint=True))
-    return resize_region(image, (left, top, left + crop[0], top + crop[1]), size)
 
 
 def _resize_op(mode: str, size: int) -> Op:
@@ -278,7 +278,9 @@ def _choose(what: str, choices: type[_Choice], given: object) -> _Choice:
 def _check_size(what: str, size: object) -> None:
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MAX_SIZE:
         hint = "A square comes out, so one number is enough." if isinstance(size, tuple | list) else ""
-        raise InvalidInput(f"{what}(size)", got=size, want=f"a whole number of pixels, 1 to {MAX_SIZE}", hint=hint)
+        raise InvalidInput(
+            f"{what}(size)", got=repr(size), want=f"a whole number of pixels, 1 to {MAX_SIZE}", hint=hint
+        )
 
 
 def _check_ratio(ratio: object) -> tuple[float, float]:

@@ -41,15 +41,18 @@ def calibrate(
     valid_features: FloatArray,
     valid_labels: IntArray,
     valid_logits: FloatArray,
+    valid_groups: IntArray | None = None,
     max_error: float,
 ) -> Calibration:
     """Held-out pictures are dealt into two halves: one fits the scores, the other certifies the rule made of them.
 
     All arrays come in an order that says nothing (shuffled by seed). The first half gives the temperature, the
     out-of-domain reference and where to begin the search for a threshold; the second, used for nothing else, gives
-    label sets and the deferral promise. Were one picture to do both, the promise would be measured on what shaped it.
+    label sets and the deferral promise. Were one picture to do both, the promise would be measured on what shaped it;
+    the same goes for pictures of one group (row-aligned `valid_groups`; None is a group each), so they stand in one
+    half. Only a class that is all one group is dealt picture by picture: `find_tied` says which.
     """
-    half = deal_folds(valid_labels, count=2)
+    half = deal_folds(valid_labels, count=2, groups=valid_groups)
     fit, certify = np.flatnonzero(half == 0), np.flatnonzero(half == 1)
     notes: list[str] = []
     if len(fit) >= _MIN_FOR_TEMPERATURE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from drivetrain.arrays import FloatArray, IntArray
-from drivetrain.data.datasheet import DATASHEET_FILE, DatasheetState, find_open_questions, read_datasheet
-from drivetrain.data.datasheet import update_datasheet as write_beside
+from drivetrain.data.datasheet import DATASHEET_FILE, find_open_questions, read_datasheet, update_datasheet
 from drivetrain.data.edits import Change, Edit, append_edits
 from drivetrain.data.items import Items, read_items
 from drivetrain.data.split import order_by_seed
@@ -25,10 +25,10 @@ from drivetrain.inspect.balance_findings import count_classes, find_balance_faul
 from drivetrain.inspect.check_report import CheckReport, choose_examples, write_check_report
 from drivetrain.inspect.copy_findings import find_copy_faults
 from drivetrain.inspect.duplicates import Duplicates, find_duplicates
-from drivetrain.inspect.findings import SEVERITIES, Finding, Picture, count_of
+from drivetrain.inspect.findings import SEVERITIES, Finding, Picture, count_of, join_names
 from drivetrain.inspect.measured import describe_pictures
 from drivetrain.inspect.mirror_findings import MirrorSample, find_mirror_faults
-from drivetrain.inspect.style_mix import find_style_faults, share_styles
+from drivetrain.inspect.style_findings import find_style_faults, share_styles
 from drivetrain.learn.trunk import prepare_trunk
 from drivetrain.progress import Progress
 from drivetrain.runtime.feature_cache import FeatureCache
@@ -54,6 +54,7 @@ class CheckConfig:
     by: str | None = None  # who edits; None is the system's user
     datasheet: bool = True  # write the measured part of datasheet.md
     backbone: str = "efficientnet_lite0"  # whose features tell near copies; `train` finds them in the cache
+    size: int | None = None  # pixels a side that the backbone is given; None is its own
 
     def __post_init__(self) -> None:
         if self.by is not None and not self.by.strip():
@@ -146,6 +147,7 @@ def check(config: CheckConfig, *, settings: Settings, progress: Progress) -> Che
         run = _Run(config=config, settings=settings, progress=progress, cache=cache)
         with run.clock.lap("reading the folder"):
             items = read_items(config.data)
+            _check_page(config.page)
             run.notes += items.note_left_out()
         with run.clock.lap("looking at the pictures"):
             survey = _survey(run, items)
@@ -154,10 +156,10 @@ def check(config: CheckConfig, *, settings: Settings, progress: Progress) -> Che
             seen = _see(run, items, pictures)
     with run.clock.lap("comparing"):
         findings = _find(items, survey, pictures, seen)
+    with run.clock.lap("writing the page"):  # before the edits: where it fails, none was made
+        _write_page(run, items, pictures, findings)
     edits = _quarantine(run, items, findings)
-    datasheet = _write_datasheet(run, items, pictures, findings)
-    with run.clock.lap("writing the page"):
-        page = _write_page(run, items, pictures, findings, datasheet)
+    _write_datasheet(run, items, pictures, findings, edits)
     return CheckResult(
         root=config.data,
         findings=findings,
@@ -165,13 +167,30 @@ def check(config: CheckConfig, *, settings: Settings, progress: Progress) -> Che
         styles=share_styles(pictures),
         skipped=tuple(run.skipped),
         edits=edits,
-        open_questions=datasheet.open_questions,
-        page=page,
+        open_questions=_list_open_questions(items),
+        page=config.page,
         notes=tuple(run.notes),
         n_decoded=survey.n_decoded,
         timings=tuple(run.clock.laps),
         seconds=run.clock.total,
     )
+
+
+def _check_page(page: Path | None) -> None:
+    """Raise where the page cannot be written: better told before the pictures are looked at than after."""
+    if page is None:
+        return
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=page.parent):
+            pass
+    except OSError as exc:
+        raise InvalidConfig(
+            "--html",
+            got=f"{page} ({exc.strerror or exc})",
+            want="a file in a folder that can be written",
+            hint="--no-html writes no page.",
+        ) from None
 
 
 def _survey(run: _Run, items: Items) -> Survey:
@@ -232,7 +251,9 @@ def _see(run: _Run, items: Items, pictures: Sequence[Picture]) -> _Seen | None:
 
 def _open_trunk(run: _Run) -> FrozenTrunk:
     """The very trunk and preprocessing of `train`, so that both find each other's features."""
-    trunk = prepare_trunk(run.config.backbone, size=None, cache_dir=run.settings.cache_dir, progress=run.progress)
+    trunk = prepare_trunk(
+        run.config.backbone, size=run.config.size, cache_dir=run.settings.cache_dir, progress=run.progress
+    )
     return FrozenTrunk(
         model=trunk.model,
         weights_digest=trunk.weights_digest,
@@ -320,32 +341,44 @@ def _quarantine(run: _Run, items: Items, findings: Sequence[Finding]) -> tuple[E
     changes = [
         Change(action="quarantine", path=path, old=labels[path], reason=reason) for path, reason in reasons.items()
     ]
-    return append_edits(items.root, changes, by=run.config.by)
+    edits = append_edits(items.root, changes, by=run.config.by)
+    emptied = sorted(set(labels.values()) - {label for path, label in labels.items() if path not in reasons})
+    if emptied:
+        run.notes.append(
+            f"`--quarantine` left no picture of {join_names(emptied)}: `drivetrain undo` brings them back."
+        )
+    return edits
+
+
+def _list_open_questions(items: Items) -> tuple[str, ...]:
+    return find_open_questions(read_datasheet(items.root) or "")
 
 
 def _write_datasheet(
-    run: _Run, items: Items, pictures: Sequence[Picture], findings: Sequence[Finding]
-) -> DatasheetState:
+    run: _Run, items: Items, pictures: Sequence[Picture], findings: Sequence[Finding], edits: Sequence[Edit]
+) -> None:
+    """The measured part, of the pictures that remain after the edits."""
     if not run.config.datasheet:
-        text = read_datasheet(items.root)
-        return DatasheetState(open_questions=find_open_questions(text or ""), is_written=False)
+        return
+    out = {edit.change.path for edit in edits}
     measured = describe_pictures(
-        pictures, findings, n_quarantined=len(items.quarantined), n_relabelled=len(items.relabelled)
+        [picture for picture in pictures if picture.item.path not in out],
+        findings,
+        n_quarantined=len(items.quarantined),
+        n_relabelled=len(items.relabelled),
+        n_left_out_now=len(out),
     )
-    state = write_beside(items.root, name=items.root.resolve().name, measured=measured)
+    state = update_datasheet(items.root, name=items.root.resolve().name, measured=measured)
     if state.trouble:
         run.notes.append(f"The datasheet was not brought up to date. {state.trouble}.".replace("..", "."))
     elif state.is_written:
         run.notes.append(f"The measured part of {items.root / DATASHEET_FILE} was written.")
-    return state
 
 
-def _write_page(
-    run: _Run, items: Items, pictures: Sequence[Picture], findings: Sequence[Finding], datasheet: DatasheetState
-) -> Path | None:
+def _write_page(run: _Run, items: Items, pictures: Sequence[Picture], findings: Sequence[Finding]) -> None:
     page = run.config.page
     if page is None:
-        return None
+        return
     thumbnails = make_thumbnails(
         choose_examples(findings), root=items.root, limits=run.limits, threads=run.settings.worker_threads
     )
@@ -360,9 +393,8 @@ def _write_page(
             thumbnails=thumbnails,
             labels={picture.item.path: picture.item.label for picture in pictures},
             splits={picture.item.path: picture.item.split or "" for picture in pictures},
-            open_questions=datasheet.open_questions,
+            open_questions=_list_open_questions(items),
             skipped=run.skipped,
             notes=run.notes,
         ),
     )
-    return page

@@ -10,10 +10,10 @@ from PIL import Image
 
 from drivetrain.errors import UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits, apply_exif_turn, decode_picture
+from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.inspect.interpretation import Interpretation
 from drivetrain.inspect.report import make_thumbnail
 from drivetrain.runtime.parallel import map_in_order
-from drivetrain.runtime.picture_file import read_picture_file
 
 __all__ = ["load_thumbnails", "make_thumbnails", "open_pictures"]
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from drivetrain.arrays import IntArray
 from drivetrain.bundle.manifest import Manifest
 from drivetrain.data.items import Items
 from drivetrain.data.lineage import digest_items
 from drivetrain.data.split import Split
 from drivetrain.inspect.duplicates import Duplicates
-from drivetrain.learn.head import Head
+from drivetrain.learn.head import Head, find_tied
 from drivetrain.learn.trunk import Trunk
 from drivetrain.runtime.features import FeatureTable
 
@@ -21,6 +24,7 @@ __all__ = [
     "describe_training",
     "list_facts",
     "note_copies",
+    "note_groups",
 ]
 
 
@@ -73,7 +77,7 @@ def note_copies(items: Items, copies: Duplicates, split: Split) -> list[str]:
         )
     if split.parted:
         notes.append(
-            f"All pictures of {', '.join(map(repr, split.parted))} are copies of one picture, so they stand on both "
+            f"All pictures of {_quote(split.parted)} are copies of one picture, so they stand on both "
             "sides after all: the numbers say nothing of that class. Add pictures that are not copies."
         )
     mixed = [rows for rows in copies.groups if len({items.items[row].label for row in rows}) > 1]
@@ -83,11 +87,37 @@ def note_copies(items: Items, copies: Duplicates, split: Split) -> list[str]:
             f"Pictures that stand in two classes, as copies: {_count(len(mixed), 'group')}, such as {first} and "
             f"{second}. One of the labels is wrong, or the picture shows both."
         )
-    held_out = {item.path for item in split.valid}
-    has_kin = any(sum(items.items[row].path in held_out for row in rows) > 1 for rows in copies.groups)
-    if has_kin or any(item.group is not None for item in split.valid):
-        notes.append("The promise counts every picture by itself, although pictures of one group are alike.")
     return notes
+
+
+_Told = tuple[IntArray, IntArray]  # labels (n,) and groups (n,) of one side
+
+
+def note_groups(classes: Sequence[str], *, train: _Told, valid: _Told, parted: Sequence[str]) -> list[str]:
+    """What groups, copies among them, make of the cross-validation and of the promise; `parted` were told already."""
+    notes = []
+    tied_train, tied_valid = ([classes[i] for i in find_tied(*side)] for side in (train, valid))
+    untold = [name for name in tied_train if name not in parted]
+    if untold:
+        notes.append(
+            f"All pictures to train on of {_quote(untold)} are of one group, so it stands in several folds of the "
+            "cross-validation after all: the head may trust these pictures too much. Add other groups."
+        )
+    if len(np.unique(valid[1])) < len(valid[1]):
+        save = (
+            f", save those of {_quote(tied_valid)}, which are all of one group: they shape the rule that they test, so "
+            "add other groups"
+        )
+        notes.append(
+            "Held-out pictures of one group stand in one half, the one that shapes the rule or the one that tests the "
+            f"promise{save if tied_valid else ''}. Within a half the promise counts every picture by itself, although "
+            "pictures of one group are alike."
+        )
+    return notes
+
+
+def _quote(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def _note_across(items: Items, copies: Duplicates, split: Split) -> list[str]:

@@ -14,7 +14,14 @@ import numpy as np
 from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.data.datasheet import read_datasheet
 from drivetrain.data.items import Item, Items, read_items
-from drivetrain.data.split import Split, check_classes, check_valid_share, order_by_seed, split_items
+from drivetrain.data.split import (
+    Split,
+    check_classes,
+    check_valid_share,
+    number_groups,
+    order_by_seed,
+    split_items,
+)
 from drivetrain.errors import InvalidConfig, InvalidInput, Unavailable
 from drivetrain.flows.calibrate import Calibration, calibrate
 from drivetrain.flows.clock import LapClock
@@ -29,9 +36,10 @@ from drivetrain.flows.record import (
     describe_training,
     list_facts,
     note_copies,
+    note_groups,
 )
 from drivetrain.imaging.decode import DecodeLimits
-from drivetrain.imaging.preprocess import Preprocess, ResizeMethod, declare_preprocess
+from drivetrain.imaging.preprocess import Fit, Preprocess, declare_preprocess
 from drivetrain.inspect.duplicates import find_duplicates
 from drivetrain.inspect.interpretation import Interpretation
 from drivetrain.inspect.report import Report, write_report
@@ -60,7 +68,7 @@ class TrainConfig:
     method: str = "head"
     backbone: str = "efficientnet_lite0"
     size: int | None = None  # pixels a side; None is the backbone's own
-    resize: ResizeMethod = "crop"
+    resize: Fit = "crop"
     valid_share: float = 0.2  # of each class, where the data has no split of its own
     seed: int = 42
     fixtures: FixtureSource = "validation"
@@ -125,6 +133,7 @@ class _Side:
     items: tuple[Item, ...]
     features: FloatArray
     labels: IntArray
+    groups: IntArray  # pictures that must stay together share a number: of one group, or copies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +195,7 @@ def train(config: TrainConfig, *, settings: Settings, progress: Progress) -> Tra
             class_count=len(data.readable.classes),
             threads=settings.worker_threads,
             progress=progress,
+            groups=data.train.groups,
         )
     with run.clock.lap("calibrating and evaluating"):
         judged = _judge(run, head, data)
@@ -270,32 +280,38 @@ def _divide(run: _Run, items: Items, table: FeatureTable) -> _Data:
     readable = items.keep([items.items[row] for row in table.rows])
     check_classes(readable.items, unreadable=[items.items[index] for index, _ in table.unreadable])
     copies = find_duplicates(table.digests, table.fingerprints, table.features)
+    alike = [[readable.items[row].path for row in rows] for rows in copies.groups]
     seed = run.config.seed
-    split = split_items(
-        readable.items,
-        valid_share=run.config.valid_share,
-        seed=seed,
-        copies=[[readable.items[row].path for row in rows] for rows in copies.groups],
-    )
+    split = split_items(readable.items, valid_share=run.config.valid_share, seed=seed, copies=alike)
+    groups = np.array(number_groups(readable.items, alike), dtype=np.int64)
+    train_side, valid_side = (_gather(side, readable, table, groups, seed) for side in (split.train, split.valid))
     run.notes += note_copies(readable, copies, split)
+    run.notes += note_groups(
+        readable.classes,
+        train=(train_side.labels, train_side.groups),
+        valid=(valid_side.labels, valid_side.groups),
+        parted=split.parted,
+    )
     return _Data(
         readable=readable,
         table=table,
         split=split,
-        train=_gather(split.train, readable, table, seed),
-        valid=_gather(split.valid, readable, table, seed),
+        train=train_side,
+        valid=valid_side,
         unreadable=tuple(sorted(unreadable)),
     )
 
 
-def _gather(side: Sequence[Item], readable: Items, table: FeatureTable, seed: int) -> _Side:
+def _gather(side: Sequence[Item], readable: Items, table: FeatureTable, groups: IntArray, seed: int) -> _Side:
     row_of = {item.path: row for row, item in enumerate(readable.items)}
     index_of = {name: i for i, name in enumerate(readable.classes)}
     shuffled = order_by_seed(side, seed)
+    rows = [row_of[item.path] for item in shuffled]
     return _Side(
         items=tuple(shuffled),
-        features=table.features[[row_of[item.path] for item in shuffled]],
+        features=table.features[rows],
         labels=np.array([index_of[item.label] for item in shuffled], dtype=np.int64),
+        groups=groups[rows],
     )
 
 
@@ -308,6 +324,7 @@ def _judge(run: _Run, head: Head, data: _Data) -> _Judged:
         valid_features=valid.features,
         valid_labels=valid.labels,
         valid_logits=logits,
+        valid_groups=valid.groups,
         max_error=run.config.max_error,
     )
     classes = data.readable.classes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from drivetrain.data.edits import Edit, Journal, read_journal, undo_edits
@@ -77,7 +77,8 @@ def _choose(journal: Journal, *, batch: str | None, path: str | None, everything
         chosen = tuple(edit for edit in journal.batches()[batch] if journal.is_active(edit))
         nothing = f"an edit of batch {batch} that still holds"
     elif path is not None:
-        chosen = tuple(edit for edit in holding if edit.change.path == path)
+        spellings = {path, PurePath(path).as_posix()}  # ./a/1.jpg, and on Windows a\1.jpg, are a/1.jpg
+        chosen = tuple(edit for edit in holding if edit.change.path in spellings)
         nothing = f"an edit of {path} that holds; paths start from DATA"
     elif everything:
         chosen, nothing = holding, "an edit that holds"

@@ -51,10 +51,10 @@ from .resize import (
     resize_picture,
 )
 
-__all__ = ["MAX_SIZE", "Op", "PictureOps", "Preprocess", "ResizeMethod", "declare_preprocess"]
+__all__ = ["MAX_SIZE", "Fit", "Op", "PictureOps", "Preprocess", "declare_preprocess"]
 
 Op = Mapping[str, Any]
-ResizeMethod = Literal["crop", "pad", "squish"]
+Fit = Literal["crop", "pad", "squish"]
 _Step = Callable[[Image.Image], Image.Image]
 
 # kind of a field -> what it takes; a bool is never a number
@@ -90,11 +90,11 @@ _MAX_OPS = 32
 
 
 def declare_preprocess(
-    size: int, *, method: ResizeMethod = "crop", mean: Sequence[float], std: Sequence[float]
+    size: int, *, method: Fit = "crop", mean: Sequence[float], std: Sequence[float]
 ) -> list[dict[str, Any]]:
     """The ops for a square input of `size` pixels; mean and std are per channel, of values in [0, 1]."""
     resize = {"op": "resize", "size": size, "filter": "bilinear", "antialias": True}
-    fit: dict[ResizeMethod, list[dict[str, Any]]] = {
+    fit: dict[Fit, list[dict[str, Any]]] = {
         "crop": [{**resize, "mode": "shortest"}, {"op": "center_crop", "size": size}],
         "pad": [{**resize, "mode": "longest"}, {"op": "pad", "size": size, "mode": "constant", "fill": 0}],
         "squish": [{**resize, "mode": "squish"}],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ import numpy as np
 from drivetrain.arrays import FloatArray
 from drivetrain.inspect.duplicates import CopyPair, Duplicates
 
-from .findings import Finding, Picture, count_of
+from .findings import Finding, Picture, count_of, join_names
 
 __all__ = ["CopyFindings", "find_copy_faults"]
 
@@ -34,7 +34,12 @@ def find_copy_faults(
 ) -> CopyFindings:
     """All that copies do; without duplicates and fingerprints only those with the same bytes are known."""
     exact = _group_by_digest(pictures)
-    findings = [_find_two_labels(pictures, exact), _find_leak(pictures, exact), _find_repeats(pictures, exact)]
+    findings = [
+        _find_two_labels(pictures, exact),
+        _find_leak(pictures, exact),
+        _find_torn_groups(pictures),
+        _find_repeats(pictures, exact),
+    ]
     mirrored: list[tuple[int, int]] = []
     if duplicates is not None and fingerprints is not None:
         across, leaks, within = [], [], []
@@ -118,6 +123,39 @@ def _find_leak(pictures: Sequence[Picture], exact: Sequence[list[int]]) -> Findi
         groups=tuple(_paths(pictures, rows) for rows in groups),
         quarantine=tuple((path, "a copy stands in valid or test") for path in _paths(pictures, leave)),
     )
+
+
+def _find_torn_groups(pictures: Sequence[Picture]) -> Finding | None:
+    """Groups of the data itself, such as all pictures of one bear, in more than one part of its split."""
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, picture in enumerate(pictures):
+        if picture.item.group is not None:
+            rows_of[picture.item.group].append(row)
+    torn = {name: rows for name, rows in rows_of.items() if len({_rank(pictures, row) for row in rows}) > 1}
+    if not torn:
+        return None
+    stand = count_of(len(torn), "group stands", "groups stand")
+    return Finding(
+        code="group_leak",
+        severity="error",
+        what=f"{stand} on both sides of the split: {join_names(sorted(torn))}.",
+        why="What the column `group` keeps together is alike: trained on and tested on, it flatters the test, and "
+        "`train` refuses it.",
+        next_step="Give all pictures of a group the same split, or drop the column `split`.",
+        count=len(torn),
+        groups=tuple(_paths(pictures, _one_a_part(pictures, rows)) for rows in torn.values()),
+        details=tuple(f"{name}: {_count_parts(pictures, rows)}" for name, rows in torn.items()),
+    )
+
+
+def _one_a_part(pictures: Sequence[Picture], rows: Sequence[int]) -> list[int]:
+    first = {_rank(pictures, row): row for row in reversed(rows)}
+    return [first[rank] for rank in sorted(first)]
+
+
+def _count_parts(pictures: Sequence[Picture], rows: Sequence[int]) -> str:
+    counts = Counter(pictures[row].item.split or "no part" for row in rows)
+    return ", ".join(f"{n:,} in {part}" for part, n in sorted(counts.items()))
 
 
 def _rank(pictures: Sequence[Picture], row: int) -> int:

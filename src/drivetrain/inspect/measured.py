@@ -19,9 +19,17 @@ _MOST_LISTED = 5
 
 
 def describe_pictures(
-    pictures: Sequence[Picture], findings: Sequence[Finding], *, n_quarantined: int, n_relabelled: int
+    pictures: Sequence[Picture],
+    findings: Sequence[Finding],
+    *,
+    n_quarantined: int,
+    n_relabelled: int,
+    n_left_out_now: int = 0,
 ) -> str:
-    """Markdown. Without a date or a machine's name: the same pictures give the same words."""
+    """Markdown of the pictures that are used. Without a date or a machine's name: the same ones give the same words.
+
+    n_left_out_now are left out because of the findings, and none of the pictures any more.
+    """
     counts = count_classes(pictures)
     parts = list(counts)
     labels = sorted({picture.item.label for picture in pictures})
@@ -42,9 +50,14 @@ def describe_pictures(
             "",
             *_list_facts(pictures),
         ]
-    lines += [f"- left out by the edit journal: {n_quarantined:,}; relabelled by it: {n_relabelled:,}", ""]
+    lines += [
+        f"- left out by the edit journal: {n_quarantined + n_left_out_now:,}; relabelled by it: {n_relabelled:,}",
+        "",
+    ]
     told = [finding for finding in findings if finding.severity != "note"]
     lines += ["## What `drivetrain check` found", ""]
+    if n_left_out_now:
+        lines += [f"Before it left out {count_of(n_left_out_now, 'picture')} because of it:", ""]
     lines += [f"- {finding.severity}: {escape_markdown(finding.what)}" for finding in told] or ["Nothing that harms."]
     return "\n".join(lines)
 

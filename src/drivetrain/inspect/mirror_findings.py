@@ -19,6 +19,12 @@ __all__ = ["MirrorSample", "find_mirror_faults"]
 _SIDES = (
     ("left", "right"), ("l", "r"), ("east", "west"), ("clockwise", "anticlockwise"), ("clockwise", "counterclockwise"),
     ("port", "starboard"), ("forward", "backward"),
+    # German, French, Spanish, Portuguese, Italian, Dutch, Polish, Russian, Chinese and Japanese
+    ("links", "rechts"), ("linke", "rechte"), ("linker", "rechter"), ("gauche", "droite"), ("gauche", "droit"),
+    ("izquierda", "derecha"), ("izquierdo", "derecho"), ("esquerda", "direita"), ("esquerdo", "direito"),
+    ("sinistra", "destra"), ("sinistro", "destro"), ("lewo", "prawo"), ("lewy", "prawy"), ("lewa", "prawa"),
+    ("лево", "право"), ("левый", "правый"), ("левая", "правая"), ("влево", "вправо"), ("налево", "направо"),
+    ("左", "右"),
 )  # fmt: skip
 _HEIGHTS = (("up", "down"), ("top", "bottom"), ("north", "south"), ("above", "below"), ("rising", "falling"))
 _TURNED = (("b", "d"), ("p", "q"), ("6", "9"), ("2", "5"), ("s", "z"), ("n", "u"), ("m", "w"))
@@ -137,17 +143,16 @@ def _find_names(labels: Sequence[str]) -> list[Finding]:
     if pairs:
         shown = "; ".join(join_names(pair) for pair in pairs[:4])
         found.append(_named(f"Classes named after sides: {shown}.", len(pairs) * 2, severity, _NEXT))
-    digits = [label for label in labels if label.strip().lower() in _DIGITS]
+    is_numbered = any(len(label.strip()) > 1 and label.strip().isdecimal() for label in labels)  # "1" to "102": ids
+    digits = [] if is_numbered else [label for label in labels if label.strip().lower() in _DIGITS]
     letters = [label for label in labels if len(label.strip()) == 1 and label.strip().isalpha()]
     for what, named in (("digits", digits), ("letters", letters)):
         if len(named) > 1:
             twins = [pair for pair in _TURNED if set(pair) <= {label.strip().lower() for label in named}]
             more = f" Mirrored or turned, {join_names(twins[0])} are one." if twins else ""
-            found.append(
-                _named(
-                    f"{len(named)} classes named like {what}: {join_names(named)}.{more}", len(named), severity, _NEXT
-                )
-            )
+            told = f"{len(named)} classes named like {what}: {join_names(named)}.{more}"
+            # "0" and "1" may stand for no and yes
+            found.append(_named(told, len(named), severity if twins or len(named) > 2 else "note", _NEXT))
     heights = _paired(labels, _HEIGHTS)
     if heights:
         shown = "; ".join(join_names(pair) for pair in heights[:4])
@@ -183,5 +188,6 @@ def _paired(labels: Sequence[str], twins: Sequence[tuple[str, str]]) -> list[tup
 
 
 def _words(label: str) -> tuple[str, ...]:
-    """ "turnLeft_2" -> ("turn", "left", "2")."""
-    return tuple(word.lower() for word in re.findall(r"[^\W\d_][^\W\d_A-Z]*|\d+", label))
+    """ "turnLeft_2" and "TURN_LEFT 2" -> ("turn", "left", "2")."""
+    apart = re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][^\W\d_A-Z])", " ", label)
+    return tuple(word.lower() for word in re.findall(r"[^\W\d_]+|\d+", apart))

@@ -18,7 +18,7 @@ from drivetrain.errors import InvalidConfig
 from drivetrain.imaging.preprocess import Op
 
 from .chain import Augment, BatchTransform, GeometricTransform, LightingTransform, check_batch, check_number
-from .moves import (
+from .random_transforms import (
     MAX_LIGHTING,
     MAX_WARP,
     Brightness,
@@ -112,7 +112,8 @@ def aug_transforms(
 ) -> list[BatchTransform]:
     """Flip, tilt, turn, zoom and light, as suits most photographs: one Augment, and after it what cannot join it.
 
-    mult scales max_rotate, max_warp, max_lighting, and how far min_zoom and max_zoom are from 1 (which fastai leaves).
+    mult scales max_rotate and max_warp (up to 180 and 0.49, where both end), max_lighting, and how far min_zoom and
+    max_zoom are from 1 (which fastai leaves).
     flip_vert draws from all eight ways to lay down a square. size gives size x size pixels, squeezed; with a min_scale
     below 1, of a square part with that share of the area or more. xtra_tfms join in after the others if they move
     pixels or change light, else they run afterwards. Raises InvalidConfig for what is out of range.
@@ -144,6 +145,8 @@ def aug_transforms(
     for extra in _listed(xtra_tfms):
         if isinstance(extra, GeometricTransform):
             geometry.append(extra)
+            if size is not None and extra.size not in (None, size):
+                raise InvalidConfig("size", got=f"{size}, and {extra.size} in xtra_tfms", want="one size")
             size = size or extra.size
         elif isinstance(extra, LightingTransform):
             lighting.append(extra)
@@ -162,8 +165,10 @@ def _reach(mult: float, **most: float) -> dict[str, float]:
     highest = {"max_rotate": 180.0, "max_warp": MAX_WARP, "max_lighting": MAX_LIGHTING}
     for name, number in most.items():
         check_number(name, number, 0, highest[name])
-        check_number(f"{name} x mult", number * mult, 0, highest[name], hint=f"Lower mult, or {name}.")
-    return {name: float(number * mult) for name, number in most.items()}
+    reach = {name: float(number * mult) for name, number in most.items()}
+    check_number("max_lighting x mult", reach["max_lighting"], 0, MAX_LIGHTING, hint="Lower mult, or max_lighting.")
+    # a turn beyond 180 degrees is one the other way, and a tilt beyond MAX_WARP would show what is behind the camera
+    return {name: min(number, highest[name]) for name, number in reach.items()}
 
 
 def _zooms(mult: float, min_zoom: float, max_zoom: float) -> tuple[float, float]:

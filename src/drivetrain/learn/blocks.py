@@ -140,11 +140,10 @@ class OpenPicture:
 
 
 @dataclass(frozen=True)
-class Categorize:
-    """Label -> int64."""
+class _OfVocabulary:
+    """What encoders of labels have in common."""
 
     vocab: tuple[Any, ...] | None = None
-    sort: bool = field(default=True, kw_only=True)
     add_na: bool = field(default=False, kw_only=True)
 
     @property
@@ -155,6 +154,17 @@ class Categorize:
     def numbers(self) -> dict[Any, int]:
         """label -> number"""
         return {label: number for number, label in enumerate(self.vocab or ())}
+
+    def look_up(self, label: Any, where: str) -> int:
+        """The number of one label. Raises InvalidInput for one that the vocabulary lacks."""
+        return _look_up(_plain(label, where), self.numbers, where, add_na=self.add_na)
+
+
+@dataclass(frozen=True)
+class Categorize(_OfVocabulary):
+    """Label -> int64."""
+
+    sort: bool = field(default=True, kw_only=True)
 
     def fit(self, labels: Labelled) -> Categorize:
         if self.vocab is not None:
@@ -163,28 +173,17 @@ class Categorize:
         return replace(self, vocab=found)
 
     def __call__(self, label: Any, *, where: str = "label") -> np.int64:
-        return np.int64(_look_up(_plain(label, where), self.numbers, where, add_na=self.add_na))
+        return np.int64(self.look_up(label, where))
 
     def decode(self, number: Any) -> str:
         return str((self.vocab or ())[int(number)])
 
 
 @dataclass(frozen=True)
-class MultiCategorize:
+class MultiCategorize(_OfVocabulary):
     """Labels -> float32 (c,) of zeros and ones."""
 
-    vocab: tuple[Any, ...] | None = None
     encoded: bool = field(default=False, kw_only=True)
-    add_na: bool = field(default=False, kw_only=True)
-
-    @property
-    def c(self) -> int:
-        return len(self.vocab or ())
-
-    @cached_property
-    def numbers(self) -> dict[Any, int]:
-        """label -> number"""
-        return {label: number for number, label in enumerate(self.vocab or ())}
 
     def fit(self, labels: Labelled) -> MultiCategorize:
         if self.vocab is not None:
@@ -198,7 +197,7 @@ class MultiCategorize:
             return _check_encoded(label, vocab, where)
         row = np.zeros(len(vocab), dtype=np.float32)
         for one in _check_labels(label, where):
-            row[_look_up(_plain(one, where), self.numbers, where, add_na=self.add_na)] = 1
+            row[self.look_up(one, where)] = 1
         return row
 
     def decode(self, number: Any) -> str:

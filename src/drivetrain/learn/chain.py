@@ -263,4 +263,4 @@ def check_number(field: str, got: object, low: float, high: float, *, whole: boo
     if not is_kind or not low <= got <= high:  # type: ignore[operator]
         kind = "a whole number" if whole else "a number"
         span = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
-        raise InvalidConfig(field, got=got, want=f"{kind} {span}", hint=hint)
+        raise InvalidConfig(field, got=repr(got), want=f"{kind} {span}", hint=hint)

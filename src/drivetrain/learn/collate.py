@@ -15,7 +15,7 @@ from drivetrain.errors import InvalidInput
 
 __all__ = ["BatchBuffers", "collate_pictures", "collate_values", "scale_pixels"]
 
-_WHITE = np.float32(255)
+_GAIN = np.float32(1 / 255)  # times, not divided by: to the last bit what the declared op `scale` gives
 _NOBODY = 3  # references to an array that only the list, the loop and the call that counts them hold
 
 
@@ -74,7 +74,7 @@ def collate_values(values: Sequence[Any], names: Sequence[str], role: str) -> Te
                 f"{role} on {name}",
                 got=f"a {type(values[names.index(name)]).__name__}",
                 want="a number or an array of numbers",
-                hint="A block of labels turns them into numbers: CategoryBlock, MultiCategoryBlock, RegressionBlock.",
+                hint="Blocks make numbers: ImageBlock of pictures, CategoryBlock and its like of labels.",
             )
         if array.shape != arrays[0].shape:
             raise InvalidInput(
@@ -89,12 +89,11 @@ def collate_values(values: Sequence[Any], names: Sequence[str], role: str) -> Te
 def scale_pixels(batch: Tensor, *, buffers: BatchBuffers) -> Tensor:
     """uint8 (n, 3, h, w) -> float32 in [0, 1], on the device it is on."""
     if batch.device.type != "cpu":
-        return batch.to(torch.float32).div_(255)
+        return batch.to(torch.float32).mul_(float(_GAIN))
     scaled = buffers.take(batch.shape, np.float32)
     # by numpy, a picture at a time: torch would wait for threads of its own, while the cores are busy decoding
     for source, target in zip(batch.numpy(), scaled.numpy(), strict=True):
-        np.copyto(target, source)
-        np.divide(target, _WHITE, out=target)
+        np.multiply(source, _GAIN, out=target, dtype=np.float32)
     return scaled
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from drivetrain.data.rows import is_row
+from drivetrain.data.rows import is_frame, is_row, list_items
+from drivetrain.data.splitters import Sides
 from drivetrain.errors import DrivetrainError, InvalidConfig, InvalidInput
 from drivetrain.imaging.decode import DecodeLimits
 
@@ -185,13 +186,12 @@ def make_columns(blocks: Sequence[TransformBlock], getters: Sequence[tuple[str, 
 
 
 def build_datasets(
-    items: Sequence[Any], columns: Sequence[Column], *, splitter: Splitter, n_inp: int, limits: DecodeLimits
+    items: Sequence[Any], columns: Sequence[Column], *, sides: Sides, n_inp: int, limits: DecodeLimits
 ) -> Datasets:
-    """Split, read all labels, fit the encoders to those of the training side, and turn all into numbers.
+    """Read all labels, fit the encoders to those of the training side, and turn all into numbers.
 
-    Raises InvalidInput where a side is empty, a getter fails or a label has no number; each names the item.
+    Raises InvalidInput where a getter fails or a label has no number; each names the item.
     """
-    train_at, valid_at = split_items(items, splitter)
     columns = [replace(column, names_items=_gives_path(column, items[0])) for column in columns]
     labels: dict[int, list[Any]] = {}
     for number, column in enumerate(columns):
@@ -199,22 +199,27 @@ def build_datasets(
             continue
         names = [tell_item(item, at, columns) for at, item in enumerate(items)]
         labels[number] = values = [column.read(item, name) for item, name in zip(items, names, strict=True)]
-        fitted = column.encoder.fit([(f"label of {names[at]}", values[at]) for at in train_at])
+        fitted = column.encoder.fit([(f"label of {names[at]}", values[at]) for at in sides[0]])
         columns[number] = replace(column, encoder=fitted)
-    sides = []
-    for indices in (train_at, valid_at):
+    made = []
+    for indices in sides:
         side = Dataset([items[at] for at in indices], columns, n_inp=n_inp, limits=limits)
         for number, values in labels.items():
             side.encode_labels(number, [values[at] for at in indices])
-        sides.append(side)
-    return Datasets(*sides)
+        made.append(side)
+    return Datasets(*made)
 
 
-def split_items(items: Sequence[Any], splitter: Splitter) -> tuple[list[int], list[int]]:
-    """Which items train and which are held out. Raises InvalidInput for an empty side or an item on both."""
+def split_items(found: Any, splitter: Splitter) -> Sides:
+    """Which items train and which are held out; a splitter of a pandas frame is given the frame, as with fastai.
+
+    Its rows are numbered from 0: `frame.index[frame.is_valid]` are the positions even where the frame was shuffled.
+    Raises InvalidInput for an empty side or an item on both.
+    """
     name = f"splitter {name_of(splitter)}"
+    items = list_items(found)
     try:
-        train, valid = splitter(items)
+        train, valid = splitter(found.reset_index(drop=True) if is_frame(found) else found)
     except DrivetrainError:
         raise
     except Exception as exc:
@@ -237,7 +242,7 @@ def split_items(items: Sequence[Any], splitter: Splitter) -> tuple[list[int], li
         at = min(both)
         raise InvalidInput(
             name,
-            got=f"{len(both):,} items on both sides, such as {tell_item(items[at], at)}",
+            got=f"{len(both):,} of {len(items):,} items on both sides, such as {tell_item(items[at], at)}",
             want="each item on one side: what was trained on cannot tell how good the model is",
         )
     return sides[0], sides[1]

@@ -5,6 +5,7 @@ numpy only: `train --method head` on an exported trunk must not pay for torch.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from drivetrain.learn.lbfgs import minimise
 from drivetrain.progress import Progress
 from drivetrain.trust.calibration import log_softmax
 
-__all__ = ["PENALTIES", "Head", "deal_folds", "embed_features", "fit_head"]
+__all__ = ["PENALTIES", "Head", "deal_folds", "embed_features", "find_tied", "fit_head"]
 
 # strongest first: each fit starts where the last one ended, and the walk stops once the loss has turned upward
 PENALTIES = (1.0, 0.3, 0.12, 0.06, 0.03, 0.015, 0.007, 0.003, 0.001, 0.0003)
@@ -68,12 +69,14 @@ def fit_head(
     class_count: int,
     threads: int,
     progress: Progress,
+    groups: IntArray | None = None,
     penalties: Sequence[float] = PENALTIES,
 ) -> Head:
     """Fit on frozen features (n, d) float32 and labels (n,) in [0, k), the folds side by side on `threads` threads.
 
     Items must come in an order that says nothing about them (shuffled by seed): folds are dealt from it, class by
-    class. Minimised is mean log-loss + penalty / 2 * |W|^2, on embedded features centred and of mean square 1.
+    class, items of one of the `groups` (n,) together, or the penalty would be chosen on pictures that were seen.
+    Minimised is mean log-loss + penalty / 2 * |W|^2, on embedded features centred and of mean square 1.
     """
     if len(labels) != len(features) or len(np.unique(labels)) < 2:
         got = f"{len(features)} features, {len(labels)} labels of {len(np.unique(labels))} classes"
@@ -83,7 +86,7 @@ def fit_head(
     scaled -= centre
     spread = float(np.sqrt(np.mean(np.square(scaled), dtype=np.float64))) or 1.0
     scaled /= np.float32(spread)
-    folds = deal_folds(labels, count=5 if len(labels) < 2000 else 3)
+    folds = deal_folds(labels, count=5 if len(labels) < 2000 else 3, groups=groups)
     # One BLAS thread a fit: the folds fill the cores, and sums come out the same however many there are.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         tried = _cross_validate(scaled, labels, class_count, folds, penalties, pool, progress)
@@ -102,15 +105,57 @@ def fit_head(
     )
 
 
-def deal_folds(labels: IntArray, *, count: int) -> IntArray:
-    """A fold in [0, count) for each item, dealt like cards within each class, so that folds are alike."""
+def deal_folds(labels: IntArray, *, count: int, groups: IntArray | None = None) -> IntArray:
+    """A fold in [0, count) for each item, dealt like cards within each class, so that folds are alike.
+
+    Items of one of the `groups` (n,) are dealt as one; None is a group each. The largest come first, each to the fold
+    that has the fewest of its class, of those to the one that has the fewest items. A group of a class that
+    `find_tied` names is parted, for else no fold could be fitted to the class and another judge it. Raises
+    InvalidInput where the lengths differ.
+    """
+    _check_groups(labels, groups)
+    dealt = [[0] * count for _ in range(int(labels.max(initial=-1)) + 1)]  # items by class and fold
+    sizes = [0] * count
     folds = np.empty(len(labels), dtype=np.int64)
-    dealt = 0
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        folds[members] = (np.arange(len(members)) + dealt) % count
-        dealt += len(members)  # small classes must not all put their spare picture into fold 0
+    for rows in _list_pieces(labels, groups):
+        weights = Counter(labels[rows].tolist())
+        cost = [sum(n * dealt[label][fold] for label, n in weights.items()) for fold in range(count)]
+        fold = min(range(count), key=lambda one: (cost[one], sizes[one]))
+        folds[rows] = fold
+        sizes[fold] += len(rows)
+        for label, n in weights.items():
+            dealt[label][fold] += n
     return folds
+
+
+def find_tied(labels: IntArray, groups: IntArray | None) -> tuple[int, ...]:
+    """Classes of several items that are all of one group: whoever keeps it together cannot part the class."""
+    if groups is None:
+        return ()
+    _check_groups(labels, groups)
+    _, numbers = np.unique(groups, return_inverse=True)
+    n_groups = int(numbers.max(initial=0)) + 1
+    groups_of = np.bincount(
+        np.unique(labels * n_groups + numbers) // n_groups
+    )  # each class once for each of its groups
+    return tuple(np.flatnonzero((np.bincount(labels) > 1) & (groups_of == 1)).tolist())
+
+
+def _check_groups(labels: IntArray, groups: IntArray | None) -> None:
+    if groups is not None and len(groups) != len(labels):
+        raise InvalidInput("groups", got=f"{len(groups)} of {len(labels)} items", want="a group for each item")
+
+
+def _list_pieces(labels: IntArray, groups: IntArray | None) -> list[list[int]]:
+    """Rows to be dealt together: the largest first, then by class, then as given."""
+    if groups is None:
+        groups = np.arange(len(labels))
+    tied = find_tied(labels, groups)
+    is_parted = np.isin(groups, groups[np.isin(labels, tied)])
+    members: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for row, (group, alone) in enumerate(zip(groups.tolist(), is_parted.tolist(), strict=True)):
+        members[group, row if alone else -1].append(row)
+    return sorted(members.values(), key=lambda rows: (-len(rows), labels[rows[0]], rows[0]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ import numpy as np
 from PIL import Image
 
 from drivetrain.arrays import PixelArray
-from drivetrain.data.transforms import CropPad, ItemTransform, Resize, ResizeMethod, find_min_side
+from drivetrain.data.transforms import CropPad, ItemTransform, Resize, ResizeMethod, crop_at_random, find_min_side
 from drivetrain.errors import DrivetrainError, InvalidInput, UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits
+from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.imaging.preprocess import MAX_SIZE, Op, PictureOps
-from drivetrain.runtime.picture_file import read_picture_file
 from drivetrain.runtime.pixel_cache import PixelCache, name_pixels
 
 from .blocks import name_of
@@ -208,15 +207,10 @@ def _split_steady(tfm: Any) -> tuple[list[Op], Vary | None] | None:
     """The training form as ops that no draw touches, and what is left to draw; None where all of it is drawn."""
     match tfm:
         case Resize(method=ResizeMethod.Crop):
-            return tfm.valid_ops()[:1], partial(_crop_at_random, size=tfm.size)
+            return tfm.valid_ops()[:1], lambda image, rng: crop_at_random(image, tfm.size, rng)
         case Resize() | CropPad():
             return tfm.valid_ops(), None
     return None
-
-
-def _crop_at_random(image: Image.Image, rng: np.random.Generator, *, size: int) -> Image.Image:
-    left, top = (int(rng.integers(side - size, endpoint=True)) for side in image.size)
-    return image.crop((left, top, left + size, top + size))
 
 
 def _as_vary(tfm: Any) -> Vary:

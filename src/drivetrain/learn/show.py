@@ -39,7 +39,7 @@ def draw_batch(
 ) -> ShownFigure:
     """Pictures (n, h, w, 3) in [0, 1] in rows, a title above each; as near to a square as they go if nothing is said.
 
-    Raises InvalidConfig where nrows times ncols has too few places.
+    What has no place is not drawn. Raises InvalidConfig for no row or no column.
     """
     rows, columns = _lay_out(len(pictures), nrows, ncols)
     shape = pictures.shape[1] / pictures.shape[2]  # h / w
@@ -63,10 +63,6 @@ def _lay_out(count: int, nrows: int | None, ncols: int | None) -> tuple[int, int
         return rows, math.ceil(count / rows)
     rows = nrows or math.ceil(count / (ncols or 1))
     columns = ncols or math.ceil(count / rows)
-    if rows * columns < count:
-        raise InvalidConfig(
-            "show_batch(nrows, ncols)", got=f"{rows} x {columns} places for {count} pictures", want="a place for each"
-        )
     return rows, columns
 
 

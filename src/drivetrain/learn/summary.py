@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sysconfig
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from drivetrain.errors import DrivetrainError
+from drivetrain.data.rows import list_items
+from drivetrain.errors import DrivetrainError, UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.settings import Settings, load_settings
 
@@ -21,10 +24,11 @@ from .pictures import PictureLoader, plan_training, plan_validation
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .block import DataBlock
+    from .data_block import DataBlock
 
 __all__ = ["describe_value", "summarise"]
 
+_TRIED = 50  # pictures, to find some that can be read
 _Result = TypeVar("_Result")
 _NAME_CHARS = 34
 _TEXT_CHARS = 90
@@ -40,8 +44,9 @@ def summarise(
     """DataBlock.summary."""
     try:
         datasets, limits = _tell_items(block, source, load_settings() if settings is None else settings)
-        _tell_item(block, datasets.train, limits)
-        _tell_batch(block, datasets.train, limits, bs)
+        shown = _find_readable(datasets.train, bs)
+        _tell_item(block, datasets.train, shown[0], limits)
+        _tell_batch(block, datasets.train, shown, limits)
     except _Stopped:
         return None
     if not show_batch:
@@ -99,11 +104,12 @@ def _tell_failure(on: str, exc: Exception) -> None:
     told = exc.message if isinstance(exc, DrivetrainError) else f"{type(exc).__name__}: {exc}"
     print(f"\n    on    {on}\n    why   {told}")  # noqa: T201
     shown = cause if cause is not None else exc
-    at = shown.__traceback__
-    while at is not None and at.tb_next is not None:
-        at = at.tb_next
-    if at is not None and not isinstance(shown, DrivetrainError):
-        print(f"    from  {at.tb_frame.f_code.co_filename}, line {at.tb_lineno}")  # noqa: T201
+    frames = traceback.extract_tb(shown.__traceback__)
+    if frames and not isinstance(shown, DrivetrainError):
+        installed = (*map(sysconfig.get_path, ("purelib", "platlib", "stdlib")), str(Path(__file__).parents[1]))
+        own = [frame for frame in frames if not frame.filename.startswith(installed)]
+        last = (own or frames)[-1]  # the user's own line, not that of the library it called
+        print(f"    from  {last.filename}, line {last.lineno}")  # noqa: T201
 
 
 def _tell_items(block: DataBlock, source: Any, rules: Settings) -> tuple[Datasets, DecodeLimits]:
@@ -111,19 +117,20 @@ def _tell_items(block: DataBlock, source: Any, rules: Settings) -> tuple[Dataset
     limits = DecodeLimits(max_bytes=rules.image_max_bytes, max_pixels=rules.image_max_pixels)
     where = f"the source, {describe_value(source)}" if not hasattr(source, "columns") else "the frame"
     getter = "source" if block.get_items is None else f"get_items={name_of(block.get_items)}"
-    items = _step(getter, where, lambda: block.find_items(source), show=lambda found: f"{len(found):,} items")
+    found = _step(getter, where, lambda: block.find_items(source), show=lambda found: f"{len(found):,} items")
+    items = list_items(found)
     splitter = f"splitter={name_of(block.splitter)}"
-    sides = _step(splitter, f"{len(items):,} items", lambda: split_items(items, block.splitter), show=_tell_sides)
+    sides = _step(splitter, f"{len(items):,} items", lambda: split_items(found, block.splitter), show=_tell_sides)
     columns = _step(
         "blocks",
         "the DataBlock",
-        lambda: make_columns(block.blocks, block.fill_getters(items[0])),
+        lambda: make_columns(block.blocks, block.fill_getters(items[0], source)),
         show=lambda made: ", ".join(map(repr, block.blocks)),
     )
     datasets = _step(
         "labels",
         "all items",
-        lambda: build_datasets(items, columns, splitter=lambda _: sides, n_inp=block.n_inp, limits=limits),
+        lambda: build_datasets(items, columns, sides=sides, n_inp=block.n_inp, limits=limits),
         show=_tell_labels,
     )
     return datasets, limits
@@ -137,8 +144,25 @@ def _tell_labels(datasets: Datasets) -> str:
     return f"{datasets.c} numbers" if datasets.vocab is None else f"{datasets.c}: {str(datasets.vocab)[:_TEXT_CHARS]}"
 
 
-def _tell_item(block: DataBlock, side: Dataset, limits: DecodeLimits) -> None:
-    item, name = side.items[0], side.name(0)
+def _find_readable(side: Dataset, count: int) -> list[int]:
+    """The first `count` items that a loader would not leave out; where there are none, or another step fails, any."""
+    found: list[int] = []
+    for at in range(min(_TRIED, len(side))):
+        try:
+            side[at]
+        except UnreadablePicture as exc:
+            _say("left out", f"{side.name(at)}: {exc.reason}")
+            continue
+        except Exception:  # a user's function at work: it will be told where its step is
+            break
+        found.append(at)
+        if len(found) == count:
+            return found
+    return found or list(range(min(max(1, count), len(side))))
+
+
+def _tell_item(block: DataBlock, side: Dataset, at: int, limits: DecodeLimits) -> None:
+    item, name = side.items[at], side.name(at)
     _head(f"One item of training: {describe_value(item)}")
     for column in side.columns:
         value = _step(_name_getter(column), name, partial(column.getter, item))
@@ -172,16 +196,16 @@ def _tell_number(column: Column, value: Any, name: str) -> None:
     _say("  read back", encoder.decode(number))
 
 
-def _tell_batch(block: DataBlock, side: Dataset, limits: DecodeLimits, bs: int) -> None:
+def _tell_batch(block: DataBlock, side: Dataset, shown: Sequence[int], limits: DecodeLimits) -> None:
     from .collate import BatchBuffers, collate_pictures, collate_values, scale_pixels  # torch
-    from .loaders import order_batch_tfms
+    from .data_loaders import order_batch_tfms
 
-    count, buffers = min(bs, len(side)), BatchBuffers()
+    count, buffers = len(shown), BatchBuffers()
     _head(f"A batch of {count}")
-    names = [side.name(at) for at in range(count)]
+    names = [side.name(at) for at in shown]
     loader = PictureLoader(plan_training(block.item_tfms), limits=limits)
     for number, column in enumerate(side.columns):
-        values = [side.value(at, number) for at in range(count)]
+        values = [side.value(at, number) for at in shown]
         if not (column.is_picture or isinstance(values[0], Image.Image)):
             _step(f"collate {column.role}", f"{count} items", partial(collate_values, values, names, column.role))
             continue

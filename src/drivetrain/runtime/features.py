@@ -13,14 +13,14 @@ from drivetrain.arrays import FloatArray
 from drivetrain.errors import UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.fingerprint import FINGERPRINT_LENGTH, FINGERPRINT_VERSION, fingerprint
+from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.imaging.preprocess import Preprocess
 from drivetrain.progress import Progress
 from drivetrain.runtime.feature_cache import FeatureCache, FileStamp, stamp_file
 from drivetrain.runtime.parallel import callers_for, map_in_order
-from drivetrain.runtime.picture_file import read_picture_file
 from drivetrain.runtime.session import Session
 
-__all__ = ["FeatureTable", "FrozenTrunk", "extract_features", "read_picture_file"]
+__all__ = ["FeatureTable", "FrozenTrunk", "extract_features"]
 
 _COMMIT_EVERY = 128  # pictures: about half a second of work
 

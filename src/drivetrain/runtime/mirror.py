@@ -13,11 +13,11 @@ import numpy as np
 from drivetrain.arrays import FloatArray
 from drivetrain.errors import UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits
+from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.progress import Progress
 from drivetrain.runtime.feature_cache import FeatureCache, FileStamp, stamp_file
 from drivetrain.runtime.features import FrozenTrunk
 from drivetrain.runtime.parallel import callers_for, map_in_order
-from drivetrain.runtime.picture_file import read_picture_file
 from drivetrain.runtime.session import Session
 
 __all__ = ["MirrorTable", "extract_mirrored"]

@@ -16,10 +16,10 @@ from drivetrain.bundle.fixtures import Fixture, check_fixtures, unpack
 from drivetrain.bundle.manifest import Manifest
 from drivetrain.errors import BundleRefused, InvalidInput, NotFound, Unavailable, UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits
+from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.imaging.preprocess import Preprocess
 from drivetrain.runtime.decision import DecisionPolicy
 from drivetrain.runtime.parallel import callers_for, map_in_order
-from drivetrain.runtime.picture_file import read_picture_file
 from drivetrain.runtime.prediction import Prediction
 from drivetrain.runtime.session import Session
 

@@ -12,11 +12,11 @@ from typing import Any
 from drivetrain.errors import UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits, apply_exif_turn, load_pixels, open_picture, to_rgb
 from drivetrain.imaging.exif import Origin, read_origin
+from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.imaging.style import STYLE_SIDE, STYLE_VERSION, Style, measure_style
 from drivetrain.progress import Progress
 from drivetrain.runtime.feature_cache import FeatureCache, FileStamp, stamp_file
 from drivetrain.runtime.parallel import callers_for, map_in_order
-from drivetrain.runtime.picture_file import read_picture_file
 
 __all__ = ["PictureFacts", "Survey", "survey_pictures"]
 
@@ -117,13 +117,17 @@ def _look_up(files: Sequence[Path], cache: FeatureCache) -> tuple[list[_Found], 
 def _from_json(value: Any) -> PictureFacts | None:
     """The facts noted; None for what is not there, or not of this shape."""
     try:
-        return PictureFacts(
-            format=value["format"],
-            style=Style(**value["style"]),
-            origin=Origin(camera=value["camera"], taken=value["taken"]),
-        )
+        texts = {name: value[name] for name in ("format", "camera", "taken")}
+        style = Style(**value["style"])
     except (KeyError, TypeError):
         return None
+    if not all(isinstance(text, str) for text in texts.values()):
+        return None
+    if not all(isinstance(number, int | float) for number in style.as_json().values()):
+        return None
+    return PictureFacts(
+        format=texts["format"], style=style, origin=Origin(camera=texts["camera"], taken=texts["taken"])
+    )
 
 
 def _look_at(file: Path, limits: DecodeLimits) -> _Found:

@@ -19,8 +19,8 @@ from drivetrain.settings import Settings
 
 from .augment import Normalize
 from .blocks import as_list, name_of
+from .data_loader import Batch, DataLoader, LoaderConfig
 from .datasets import Dataset, Datasets, check_pictures
-from .loader import Batch, DataLoader, LoaderConfig
 from .pictures import PictureLoader, is_picture, plan_training, plan_validation
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class DataLoaders:
             if number >= self.n_inp and column.encoder is not None:
                 dataset.encode_labels(number, [column.read(item, dataset.name(at)) for at, item in enumerate(items)])
         check_pictures(dataset)
-        return self.valid.new(dataset, bs=bs or self.valid.bs, leaves_out_unreadable=False)
+        return self.valid.new(dataset, bs=self.valid.bs if bs is None else bs, leaves_out_unreadable=False)
 
     @property
     def undeclared(self) -> tuple[str, ...]:
@@ -219,7 +219,7 @@ def build_loaders(
         drop_last=len(datasets.train) >= bs if drop_last is None else drop_last,
         is_training=True,
     )
-    valid_config = LoaderConfig(bs=val_bs or bs, seed=seed, threads=threads)
+    valid_config = LoaderConfig(bs=bs if val_bs is None else val_bs, seed=seed, threads=threads)
     if train_config.drop_last and len(datasets.train) < bs:
         raise InvalidConfig(
             "dataloaders(drop_last=True)",

@@ -6,7 +6,8 @@ import stat
 from pathlib import Path
 
 from drivetrain.errors import UnreadablePicture
-from drivetrain.imaging.decode import DecodeLimits
+
+from .decode import DecodeLimits
 
 __all__ = ["read_picture_file"]
 
@@ -24,5 +25,7 @@ def read_picture_file(path: Path, *, name: str, limits: DecodeLimits) -> bytes:
                 hint="Save it smaller, or raise image_max_bytes.",
             )
         return path.read_bytes()
-    except OSError as exc:
-        raise UnreadablePicture(name, reason=f"cannot be opened: {exc.strerror or exc}") from None
+    except UnreadablePicture:
+        raise
+    except (OSError, ValueError) as exc:  # ValueError: a null character in the name
+        raise UnreadablePicture(name, reason=f"cannot be opened: {getattr(exc, 'strerror', None) or exc}") from None

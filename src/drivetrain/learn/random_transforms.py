@@ -1,4 +1,4 @@
-"""The single transforms that `chain` joins: each draws, for every picture, a matrix of `warp` or of `lighting`."""
+"""The transforms that `chain` joins, one by one: each draws, for every picture, a matrix of `warp` or of `lighting`."""
 
 from __future__ import annotations
 

@@ -138,10 +138,11 @@ class DataLoader:
         figsize: tuple[float, float] | None = None,
         unique: bool = False,
     ) -> Figure:
-        """A figure of pictures with their labels: of `b`, or of `max_n` items; a notebook shows what is returned.
+        """A figure of pictures with their labels: of `b`, or of items; a notebook shows what is returned.
 
-        `unique=True` shows one picture only, as often as asked for, each time as other draws of the transforms make it.
-        Raises MissingExtra without matplotlib.
+        At most `max_n`, and no more than there are places where `nrows` and `ncols` are both given. `unique=True`
+        shows one picture only, as often as asked for, each time as other draws of the transforms make it. Raises
+        MissingExtra without matplotlib.
         """
         try:
             from .show import draw_batch
@@ -149,6 +150,8 @@ class DataLoader:
             raise MissingExtra("show_batch", package=exc.name or "matplotlib", extra="train") from None
         if max_n < 1:
             raise InvalidConfig("show_batch(max_n)", got=max_n, want="a whole number of at least 1")
+        if nrows is not None and ncols is not None:
+            max_n = min(max_n, max(1, nrows * ncols))
         batch = self._draw_sample(max_n, unique=unique) if b is None else b
         pictures = self._decode_pictures(batch[0][:max_n])
         numbers = [target[:max_n].cpu().numpy() for target in batch[self.dataset.n_inp :]]

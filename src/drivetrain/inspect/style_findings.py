@@ -131,10 +131,15 @@ def _tidy(kept: Mapping[_Trait, list[_Excess]]) -> dict[_Trait, list[_Excess]]:
     named = {trait.kind for trait in tidy if trait.name}
     return {
         trait: tests
-        for trait, tests in sorted(tidy.items(), key=lambda pair: (-abs(pair[1][0].gap), pair[0].kind, pair[0].name))
+        for trait, tests in sorted(tidy.items(), key=lambda pair: _rank(pair[0], pair[1][0]))
         # that a class has no camera's name says nothing beside the other class's camera
         if trait.name or "camera" not in named
     }
+
+
+def _rank(trait: _Trait, test: _Excess) -> tuple[float, bool, str, str]:
+    """The plainest difference first; of equals what a class has (all are PNG) before what it lacks (none are JPEG)."""
+    return -abs(test.gap), test.gap < 0, trait.kind, trait.name
 
 
 def _by_finding(excesses: Mapping[_Trait, list[_Excess]]) -> list[list[_Excess]]:

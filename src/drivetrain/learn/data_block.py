@@ -12,21 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 from drivetrain.data.rows import is_frame, is_row, list_items, read_rows
 from drivetrain.data.splitters import RandomSplitter
+from drivetrain.data.transforms import ItemTransform
 from drivetrain.errors import DrivetrainError, InvalidConfig, InvalidInput
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.settings import Settings, load_settings
 
-from .blocks import ImageBlock, TransformBlock, as_list, name_of
-from .datasets import Datasets, build_datasets, check_pictures, make_columns
+from .blocks import CategoryBlock, ImageBlock, TransformBlock, as_list, name_of
+from .datasets import Datasets, build_datasets, check_pictures, make_columns, split_items
+from .edited_items import ItemEdits, read_item_edits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .loaders import DataLoaders
+    from .data_loaders import DataLoaders
 
 __all__ = ["DataBlock"]
 
 _DEFAULT_SEED = 42  # of the split, where no splitter is given: the same items are held out in every run
+_OURS = "drivetrain."
 _Block = TransformBlock | Callable[[], TransformBlock]
 _Getter = Callable[[Any], Any]
 
@@ -36,7 +39,8 @@ class DataBlock:
 
     `blocks` are inputs first, then targets: all but the last are inputs unless `n_inp` says how many. Each reads its
     part of an item by `get_x` and `get_y` (a list of functions where there are several of a kind), or by `getters`, one
-    for each block; a picture without a getter is the item itself. Without `get_items`, the source is a list of items, a
+    for each block; a picture without a getter is the item itself. Without `blocks`, an input and a target stay what the
+    getters give: `.datasets(...)` shows whether these are right. Without `get_items`, the source is a list of items, a
     pandas frame (an item is a row) or a CSV file. Without `splitter`, a random fifth is held out, the same in every
     run. `item_tfms` see one picture, `batch_tfms` a whole batch. Raises InvalidConfig.
     """
@@ -53,7 +57,8 @@ class DataBlock:
         get_y: _Getter | Sequence[_Getter] | None = None,
         get_x: _Getter | Sequence[_Getter] | None = None,
     ) -> None:
-        self.blocks = [_make_block(block) for block in as_list(blocks)]
+        given = (TransformBlock, TransformBlock) if blocks is None else blocks
+        self.blocks = [_make_block(block) for block in as_list(given)]
         if not self.blocks:
             raise InvalidConfig(
                 "DataBlock(blocks)", got="none", want="what goes in and what comes out",
@@ -68,6 +73,9 @@ class DataBlock:
         for role, function in [("get_items", get_items), ("splitter", self.splitter), *self.getters]:
             if function is not None and not callable(function):
                 raise InvalidConfig(f"DataBlock({role})", got=function, want="a function")
+            if isinstance(function, type) and function.__module__.startswith(_OURS):  # `str` and its like are functions
+                hint = f"Call it: {function.__name__}(...)."
+                raise InvalidConfig(f"DataBlock({role})", got=function, want="a function", hint=hint)
         self.own_item_tfms = _check_tfms("item_tfms", item_tfms)
         self.own_batch_tfms = _check_tfms("batch_tfms", batch_tfms)
 
@@ -104,11 +112,13 @@ class DataBlock:
 
         Raises InvalidInput, or what a getter or the splitter raises; each names the item.
         """
-        items = self.find_items(source)
+        found = self.find_items(source)
+        items = list_items(found)
         rules = load_settings() if settings is None else settings
         limits = DecodeLimits(max_bytes=rules.image_max_bytes, max_pixels=rules.image_max_pixels)
-        columns = make_columns(self.blocks, self.fill_getters(items[0]))
-        datasets = build_datasets(items, columns, splitter=self.splitter, n_inp=self.n_inp, limits=limits)
+        columns = make_columns(self.blocks, self.fill_getters(items[0], source))
+        sides = split_items(found, self.splitter)
+        datasets = build_datasets(items, columns, sides=sides, n_inp=self.n_inp, limits=limits)
         check_pictures(datasets.train)
         return datasets
 
@@ -133,7 +143,7 @@ class DataBlock:
         num_workers is; `shuffle` concerns training, as does `drop_last`, which leaves out a last batch that is not
         whole (None: unless it is the only one). `path` is where a learner will keep its files. Raises as `datasets`.
         """
-        from .loaders import build_loaders  # torch
+        from .data_loaders import build_loaders  # torch
 
         rules = load_settings() if settings is None else settings
         return build_loaders(
@@ -163,12 +173,13 @@ class DataBlock:
 
         return summarise(self, source, bs=bs, show_batch=show_batch, settings=settings)
 
-    def find_items(self, source: Any) -> list[Any]:
-        """The items of `source`. Raises InvalidInput where there are none."""
+    def find_items(self, source: Any) -> Any:
+        """The items of `source`: a list, or the frame whose rows they are. Raises InvalidInput where there are none."""
         if self.get_items is not None:
             name = f"get_items={name_of(self.get_items)}"
             try:
-                items = list_items(self.get_items(source))
+                found = self.get_items(source)
+                items = found if is_frame(found) else list_items(found)
             except DrivetrainError:
                 raise
             except Exception as exc:
@@ -177,21 +188,25 @@ class DataBlock:
         else:
             name = "source"
             items = _items_of(source)
-        if not items:
+        if not len(items):
             where = f" in {source}" if isinstance(source, str | Path) else ""
             raise InvalidInput(
                 name, got=f"no items{where}", want="at least two", hint="Is it the right folder?" * bool(where)
             )
-        return items
+        return self._read_edits(source).keep(items)
 
-    def fill_getters(self, item: Any) -> list[tuple[str, _Getter]]:
-        """A getter for each block. Raises InvalidConfig where one is missing that the item needs."""
+    def fill_getters(self, item: Any, source: Any = None) -> list[tuple[str, _Getter]]:
+        """A getter for each block; labels as the journal in the folder `source` says, where it does.
+
+        Raises InvalidConfig where one is missing that the item needs.
+        """
+        edits = self._read_edits(source)
         filled: list[tuple[str, _Getter]] = []
         for number, (block, (role, getter)) in enumerate(zip(self.blocks, self.getters, strict=True)):
             if getter is not None:
-                filled.append((role, getter))
+                filled.append((role, edits.relabel(getter) if isinstance(block, CategoryBlock) else getter))
                 continue
-            is_target = number >= self.n_inp
+            is_target = number >= self.n_inp and bool(block.type_tfms)
             if is_target or (isinstance(block, ImageBlock) and is_row(item)):
                 part = "label" if is_target else "picture"
                 example = "get_y=parent_label" if is_target and not is_row(item) else f"{role}=ColReader('...')"
@@ -203,6 +218,10 @@ class DataBlock:
                 )
             filled.append((role, _same))
         return filled
+
+    def _read_edits(self, source: Any) -> ItemEdits:
+        """What `drivetrain check --quarantine` and others have written beside the pictures."""
+        return read_item_edits(source, self.getters[0][1])
 
     def _name_getters(
         self, getters: Sequence[_Getter] | None, get_x: Any, get_y: Any
@@ -247,12 +266,18 @@ def _check_tfms(name: str, given: Any) -> list[Any]:
             raise InvalidConfig(
                 f"DataBlock({name})", got=tfm, want="transforms, such as Resize(224), or functions", hint=hint
             )
+        other = "batch_tfms" if hasattr(tfm, "on_valid") else "item_tfms" if isinstance(tfm, ItemTransform) else name
+        if other != name:
+            one = "one picture" if name == "item_tfms" else "a whole batch"
+            raise InvalidConfig(
+                f"DataBlock({name})", got=tfm, want=f"transforms of {one}", hint=f"This one belongs into {other}."
+            )
     return tfms
 
 
-def _items_of(source: Any) -> list[Any]:
+def _items_of(source: Any) -> Any:
     if is_frame(source):
-        return list(read_rows(source))
+        return source
     if isinstance(source, str | Path):
         if Path(source).is_file() and Path(source).suffix.lower() == ".csv":
             return list(read_rows(source))
