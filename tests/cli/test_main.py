@@ -20,11 +20,12 @@ OPTIONS = {
         "--json",
     ],
     "check": [
-        "--html", "--no-html", "--quarantine", "--by", "--no-datasheet", "--strict", "--threads", "--json",
+        "--html", "--no-html", "--quarantine", "--by", "--no-datasheet", "--strict", "--threads",
+        "--cache-dir", "--json",
     ],
     "train": [
         "--out", "-o", "--method", "--backbone", "--size", "--resize", "--valid", "--seed", "--max-error", "--fixtures",
-        "--threads", "--json",
+        "--threads", "--cache-dir", "--json",
     ],
     "evaluate": ["--threads", "--json"],
     "predict": ["--threads", "--json"],

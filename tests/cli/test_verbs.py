@@ -184,3 +184,18 @@ def test_demo_end_to_end(tmp_path: Path) -> None:
     again = run_process("demo", "--no-serve", "--dir", "here", cwd=tmp_path)
     assert "(0 pictures decoded and run, 1,797 taken from the cache)" in again.stdout
     assert f"({plain['version']})" in again.stdout
+
+
+@pytest.mark.parametrize("verb", ["train", "check"])
+def test_the_cache_goes_where_it_is_told(
+    verb: str, picture_folder: PictureFolder, shared_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data = picture_folder(("circle", "square"), per_class=8, seed=12, root=tmp_path / "data")
+    there, not_there = tmp_path / "there", tmp_path / "not there"
+    there.mkdir()
+    (there / "trunks").symlink_to(shared_cache / "trunks", target_is_directory=True)
+    monkeypatch.setenv("DRIVETRAIN_CACHE_DIR", str(not_there))
+    rest = ["-o", tmp_path / "m.dt", "--size", "96"] if verb == "train" else ["--no-html"]
+    assert run(verb, data, "--cache-dir", there, *rest) == 0
+    assert (there / "features.sqlite").is_file()
+    assert not not_there.exists()

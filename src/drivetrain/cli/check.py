@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from drivetrain.cli.shared import JsonFlag, ThreadsOption, open_progress, open_settings, print_json
+from drivetrain.cli.shared import CacheDirOption, JsonFlag, ThreadsOption, open_progress, open_settings, print_json
 
 __all__ = ["run"]
 
@@ -23,6 +23,7 @@ def run(
     no_datasheet: Annotated[bool, typer.Option("--no-datasheet", help="Leave datasheet.md alone.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where there is an error.")] = False,
     threads: ThreadsOption = None,
+    cache_dir: CacheDirOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Say what in a folder of pictures would harm a model.
@@ -35,7 +36,9 @@ def run(
     config = CheckConfig(
         data=data, page=None if no_html else html, quarantine=quarantine, by=by, datasheet=not no_datasheet
     )
-    result = check(config, settings=open_settings(threads=threads), progress=open_progress(as_json=as_json))
+    result = check(
+        config, settings=open_settings(threads=threads, cache_dir=cache_dir), progress=open_progress(as_json=as_json)
+    )
     if as_json:
         print_json(result.as_json())
     else:

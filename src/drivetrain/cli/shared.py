@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from drivetrain.progress import Progress, SilentProgress, TerminalProgress
 from drivetrain.settings import Settings, load_settings
 
 __all__ = [
+    "CacheDirOption",
     "JsonFlag",
     "ThreadsOption",
     "escape_text",
@@ -24,6 +26,9 @@ __all__ = [
 ]
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="JSON alone on stdout; progress and messages go to stderr.")]
+CacheDirOption = Annotated[
+    Path | None, typer.Option("--cache-dir", help="Where features and pixels are kept; default: ~/.cache/drivetrain.")
+]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Pictures at once; default: every core.")]
 
 

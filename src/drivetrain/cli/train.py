@@ -7,7 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
-from drivetrain.cli.shared import JsonFlag, ThreadsOption, open_progress, open_settings, print_json
+from drivetrain.cli.shared import CacheDirOption, JsonFlag, ThreadsOption, open_progress, open_settings, print_json
 
 __all__ = ["run"]
 
@@ -26,6 +26,7 @@ def run(
         str, typer.Option(help="Pictures inside the model that prove it: validation, or synthetic to pass none on.")
     ] = "validation",
     threads: ThreadsOption = None,
+    cache_dir: CacheDirOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a model, NAME.dt, from a folder of pictures.
@@ -48,7 +49,9 @@ def run(
         fixtures=cast(FixtureSource, fixtures),
         max_error=max_error,
     )
-    result = train(config, settings=open_settings(threads=threads), progress=open_progress(as_json=as_json))
+    result = train(
+        config, settings=open_settings(threads=threads, cache_dir=cache_dir), progress=open_progress(as_json=as_json)
+    )
     if as_json:
         print_json(result.as_json())
         return
