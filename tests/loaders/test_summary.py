@@ -190,3 +190,11 @@ def test_a_category_block_that_is_not_called(folder: Path, capsys: pytest.Captur
     assert "blocks                             ImageBlock, CategoryBlock" in told(
         capsys, folder, blocks=(ImageBlock(), CategoryBlock)
     )
+
+
+def test_a_long_list_of_labels_ends_in_dots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_files(tmp_path, count=40, classes=[f"a rather long label {at:02}" for at in range(10)])
+    block_of(splitter=IndexSplitter([0, 6, 11])).summary(tmp_path)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("labels")]
+    assert "10: ('a rather long label 00'" in line
+    assert line.endswith("...")

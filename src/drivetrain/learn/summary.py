@@ -141,7 +141,10 @@ def _tell_sides(sides: tuple[list[int], list[int]]) -> str:
 
 
 def _tell_labels(datasets: Datasets) -> str:
-    return f"{datasets.c} numbers" if datasets.vocab is None else f"{datasets.c}: {str(datasets.vocab)[:_TEXT_CHARS]}"
+    if datasets.vocab is None:
+        return f"{datasets.c} numbers"
+    told = str(datasets.vocab)
+    return f"{datasets.c}: {told if len(told) <= _TEXT_CHARS else told[: _TEXT_CHARS - 3] + '...'}"
 
 
 def _find_readable(side: Dataset, count: int) -> list[int]:
