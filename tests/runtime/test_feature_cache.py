@@ -233,3 +233,23 @@ def test_notes_are_kept_by_digest_and_recipe(tmp_path: Path) -> None:
         assert cache.notes(b"two", [b"a", b"b"]) == {b"a": None}
         assert cache.notes(b"none", (bytes([number // 256, number % 256]) for number in range(1200))) == {}
         assert cache.digests([stamp]) == {stamp.path: b"a"}
+
+
+def test_vectors_of_several_recipes_are_kept_together_or_not_at_all(tmp_path: Path) -> None:
+    """Symptom before: a run killed between two transactions kept features without their fingerprints, to no use."""
+    other = b"o" * 32
+    together = {RECIPE: [(sha(1), vector(1))], other: [(sha(1), vector(2))]}
+    with FeatureCache(tmp_path) as cache:
+        cache.add_together(together, [(stamp(1), sha(1))])
+        assert cache.known(RECIPE) == cache.known(other) == {sha(1)}
+        assert cache.digests([stamp(1)]) == {stamp(1).path: sha(1)}
+    with sqlite3.connect(tmp_path / "features.sqlite") as db:
+        db.execute(
+            "CREATE TRIGGER stop BEFORE INSERT ON feature WHEN NEW.recipe = X'" + other.hex() + "' "
+            "BEGIN SELECT RAISE(ABORT, 'the disk is gone'); END"
+        )
+    db.close()
+    with FeatureCache(tmp_path) as cache:
+        with pytest.raises(InvalidConfig, match="the disk is gone"):
+            cache.add_together({RECIPE: [(sha(2), vector(2))], other: [(sha(2), vector(2))]}, [])
+        assert cache.known(RECIPE) == {sha(1)}

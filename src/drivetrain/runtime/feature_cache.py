@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +120,19 @@ class FeatureCache:
         self, recipe: bytes, vectors: Iterable[tuple[bytes, FloatArray]], files: Iterable[tuple[FileStamp, bytes]]
     ) -> None:
         """Keep vectors by sha256, and files' sha256 by stamp; on disk when this returns."""
-        rows = [(sha, recipe, np.asarray(vector, dtype="<f4").tobytes()) for sha, vector in vectors]
+        self.add_together({recipe: vectors}, files)
+
+    def add_together(
+        self,
+        vectors: Mapping[bytes, Iterable[tuple[bytes, FloatArray]]],
+        files: Iterable[tuple[FileStamp, bytes]],
+    ) -> None:
+        """The same for vectors of several recipes: whatever ends the process, all of them are kept, or none."""
+        rows = [
+            (sha, recipe, np.asarray(vector, dtype="<f4").tobytes())
+            for recipe, pairs in vectors.items()
+            for sha, vector in pairs
+        ]
         memos = _settled(files)
 
         def insert(db: sqlite3.Connection) -> None:

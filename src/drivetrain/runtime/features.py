@@ -85,8 +85,7 @@ class _Pending:
             self.fingerprints.append((state.sha256, state.fingerprint))
 
     def commit(self, trunk: FrozenTrunk, cache: FeatureCache) -> None:
-        cache.add(trunk.fingerprint_recipe, self.fingerprints, ())
-        cache.add(trunk.recipe, self.vectors, self.files)
+        cache.add_together({trunk.recipe: self.vectors, trunk.fingerprint_recipe: self.fingerprints}, self.files)
 
 
 def extract_features(
