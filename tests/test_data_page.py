@@ -86,3 +86,13 @@ def test_the_figures_are_there_and_shown(draw_data: ModuleType, tmp_path: Path) 
             assert kept.size == drawn.size
             difference = np.abs(np.asarray(kept.convert("RGB")).astype(int) - np.asarray(drawn))
         assert difference.mean() < 4  # of 255: 256 colours, and another version's letters
+
+
+def test_the_readme_s_data_block_runs(bears: Path) -> None:
+    readme = (DOCS.parent / "README.md").read_text("utf-8")
+    (block,) = [
+        text for text in re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE) if "DataBlock" in text
+    ]
+    names: dict[str, object] = {}
+    exec(block, names)
+    assert repr(names["dls"].vocab) == "('black', 'grizzly', 'teddy')"  # type: ignore[attr-defined]

@@ -415,3 +415,17 @@ def test_train_heeds_the_journal_and_carries_the_datasheet(train_small: Callable
     assert "### Consent\n\nNo people, only cups.\n" in told
     assert f"- {QUESTIONS['Motivation']}" in told
     assert f"- {QUESTIONS['Consent']}" not in told
+
+
+@pytest.mark.parametrize(("size", "name"), [(96, "efficientnet_lite0-96-"), (None, "efficientnet_lite0-224-")])
+def test_the_backbone_is_given_the_size_asked_for(
+    size: int | None, name: str, run: Check, data: Path, shared_cache: Path, tmp_path: Path
+) -> None:
+    run(data, size=size)
+    trunks = tmp_path / "cache" / "trunks"
+    trunks.mkdir(parents=True)
+    for file in (shared_cache / "trunks").glob(f"{name}*"):
+        shutil.copy(file, trunks)
+    settings = load_settings(environ={}, folder=tmp_path, flags={"cache_dir": tmp_path / "cache"})
+    check(CheckConfig(data=data, page=None, size=size), settings=settings, progress=SilentProgress())
+    assert {file.name.startswith(name) for file in trunks.iterdir()} == {True}  # no other was exported
