@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from bench import floor, loader
+from bench import floor, loader, methods
 from drivetrain.learn.trunk import prepare_trunk
 from drivetrain.progress import SilentProgress
 
@@ -40,6 +40,7 @@ def main() -> None:
         parts = {"load": bench.load, "train": bench.train, "predict": bench.predict}
         parts |= {"cold_start": bench.cold_start, "serve": bench.serve}
         asked = sys.argv[1:] or list(parts)
+        parts["methods"] = bench.methods  # half an hour: only where it is asked for
         if unknown := [name for name in asked if name not in parts]:
             sys.exit(f"no part {unknown[0]!r}; there are {', '.join(parts)} (those after train need its model)")
         for name in asked:
@@ -85,6 +86,34 @@ class Bench:
         told = json.loads((self.scratch / "out").read_text())
         spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in told["timings_s"].items())
         print(f"    held-out accuracy {told['evaluation']['accuracy']:.3f}; warm run: {spent}")
+
+    def methods(self) -> None:
+        test = Path(os.environ["DRIVETRAIN_DATA"], "clothing", "test")
+        all_seeds = range(1, 6)
+        methods.measure(
+            self.data,
+            test,
+            trunk=self.trunk,
+            scratch=self.scratch,
+            methods=["head", "auto"],
+            seeds=all_seeds,
+            name="clothing",
+        )
+        source = methods.find_textile()
+        if source is None:
+            print("textile: pip install conformal-clip-data to measure it")
+            return
+        for seed in range(1, 4):
+            folder = methods.make_textile(source, self.scratch / "textile", seed=seed)
+            methods.measure(
+                folder,
+                folder,
+                trunk=self.trunk,
+                scratch=self.scratch,
+                methods=["head", "auto"],
+                seeds=[seed],
+                name=f"textile, fifth {seed}",
+            )
 
     def load(self) -> None:
         rates = loader.measure(self.files[:1000], self.scratch)

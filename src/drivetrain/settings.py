@@ -35,6 +35,13 @@ SETTINGS = (
     Setting(
         "pixel_cache_bytes", 4_000_000_000, 0, "bytes", "Most decoded pictures that training keeps there; 0: none."
     ),
+    Setting(
+        "activation_cache_bytes",
+        6_000_000_000,
+        0,
+        "bytes",
+        "Most activations of trained networks' frozen parts kept there beside those in use; older ones go.",
+    ),
     Setting("threads", 0, 0, "threads", "Pictures worked on at once; 0 takes every core."),
     Setting("image_max_bytes", 50_000_000, 1_000, "bytes", "A larger picture file is refused unread."),
     Setting("image_max_pixels", 80_000_000, 1_000, "pixels", "A picture whose header says more is refused undecoded."),
@@ -52,6 +59,7 @@ class Settings:
 
     cache_dir: Path
     pixel_cache_bytes: int
+    activation_cache_bytes: int
     threads: int
     image_max_bytes: int
     image_max_pixels: int

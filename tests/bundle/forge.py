@@ -95,7 +95,7 @@ def tiny_parts() -> Parts:
         picture = encode_picture(image, max_side=2 * SIDE, is_turned=index == 1)
         pixels = preprocess.from_bytes(picture, name="fixture", limits=DecodeLimits())
         probabilities = softmax(session.run(["logits"], pixels[np.newaxis])[0][0], temperature=1.0)
-        fixtures.append(Fixture(name=f"{index:03}.png", picture=picture, probabilities=probabilities))
+        fixtures.append(Fixture(name=f"{index:03}.png", picture=picture, answer=probabilities))
     manifest = {
         "schema_version": "1.0",
         "name": "tiny",

@@ -216,11 +216,11 @@ def test_hostile(name: str, tiny: Parts, tmp_path: Path) -> None:
 
 def test_pack_and_unpack_keep_every_bit() -> None:
     rows = [np.array([1 / 3, 2 / 3]), np.array([1.0, 1e-90])]
-    fixtures = [Fixture(name=f"{i}.png", picture=png(), probabilities=row) for i, row in enumerate(rows)]
+    fixtures = [Fixture(name=f"{i}.png", picture=png(), answer=row) for i, row in enumerate(rows)]
     found = unpack(pack(fixtures), class_count=2)
     assert [fixture.name for fixture in found] == ["0.png", "1.png"]
     for fixture, row in zip(found, rows, strict=True):
-        np.testing.assert_array_equal(fixture.probabilities, row)
+        np.testing.assert_array_equal(fixture.answer, row)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_compare_answers(expected: list[float], answer: list[float], difference:
 
 
 def test_the_tolerance_is_kept_to() -> None:
-    fixture = Fixture(name="0.png", picture=b"", probabilities=np.array([0.5, 0.5]))
+    fixture = Fixture(name="0.png", picture=b"", answer=np.array([0.5, 0.5]))
     near, far = np.array([0.5004, 0.4996]), np.array([0.506, 0.494])
     assert check_fixtures([fixture], [near], tolerance=1e-3) == pytest.approx(8e-4, rel=0.01)
     with pytest.raises(BundleRefused, match=r"fixtures/0\.png: got an answer off by 0\.012; want at most 0\.001"):
@@ -248,7 +248,7 @@ def test_the_tolerance_is_kept_to() -> None:
 
 
 def test_an_answer_that_is_no_number_is_refused() -> None:
-    fixture = Fixture(name="0.png", picture=b"", probabilities=np.array([0.5, 0.5]))
+    fixture = Fixture(name="0.png", picture=b"", answer=np.array([0.5, 0.5]))
     with pytest.raises(BundleRefused, match="off by nan"):
         check_fixtures([fixture], [np.array([np.nan, 0.5])], tolerance=1e-3)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from drivetrain.data.edits import Change, append_edits
 from drivetrain.data.items import Item, Items, picture_files, read_items
 from drivetrain.errors import InvalidInput, NotFound
 
@@ -214,7 +215,7 @@ def test_pictures_that_are_not_in_the_labels_file_are_counted(tmp_path: Path) ->
     ("text", "want"),
     [
         ("", "{file} line 1: got nothing; want columns path,label and, if you like, group,split; commas between them."),
-        ("path,labels\n", "{file} line 1: got path,labels; want columns path,label"),
+        ("path,kind\n", "{file} line 1: got path,kind; want columns path,label"),
         ("path;label\n", "{file} line 1: got path;label; want columns path,label"),
         ("path,label,path\n", "{file} line 1: got path,label,path; want columns path,label"),
         ("path,label\n\n , \n", "{file}: got no row below the header; want a row for each picture."),
@@ -268,3 +269,60 @@ def test_a_label_of_255_characters_is_read(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").touch()
     (tmp_path / "labels.csv").write_text(f"path,label\n1.jpg,{'x' * 255}\n")
     assert read_items(tmp_path).classes == ("x" * 255,)
+
+
+# --- any number of labels, and measured values
+
+
+def test_the_column_says_the_task(tmp_path: Path) -> None:
+    labels = read_items(table(tmp_path / "labels", 'path,labels\na/1.jpg, red ;big\na/2.jpg,\n"b, c/3.jpg",big'))
+    assert (labels.task, labels.classes) == ("multilabel", ("big", "red"))
+    assert labels_of(labels) == {"a/1.jpg": "big;red", "a/2.jpg": "", "b, c/3.jpg": "big"}
+    assert [labels.labels_of(item) for item in labels] == [("big", "red"), (), ("big",)]
+    assert labels.count_labels() == {"big": 2, "red": 1}
+    assert labels.targets().tolist() == [[1, 1], [0, 0], [1, 0]]
+    assert labels.targets(labels.items[:1], classes=("red", "big", "x")).tolist() == [[1, 1, 0]]
+    assert labels.strata().tolist() == [1, 2, 0]
+
+    values = read_items(
+        table(tmp_path / "value", 'path,value,split\na/1.jpg,1.50,test\na/2.jpg,-3,\n"b, c/3.jpg",1e2,')
+    )
+    assert (values.task, values.classes) == ("regression", ("value",))
+    assert labels_of(values) == {"a/1.jpg": "1.5", "a/2.jpg": "-3", "b, c/3.jpg": "100"}
+    assert values.targets().tolist() == [[1.5], [-3], [100]]
+    assert (values.items[0].split, values.count_labels()) == ("test", {})
+
+    classes = read_items(table(tmp_path / "label", "path,label\na/1.jpg,x;y\na/2.jpg,z"))
+    assert (classes.task, classes.classes) == ("classification", ("x;y", "z"))
+    assert classes.targets().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label,labels\na/1.jpg,x,y", "line 1: got path,label,labels; want columns path,label"),
+        ("path,labels,value\na/1.jpg,x,1", "Instead of label: `labels` for any number of them"),
+        ("path\na/1.jpg", "line 1: got path; want columns path,label"),
+        ("path,value\na/1.jpg,3\na/2.jpg,nan", "line 3, value: got nan; want a finite number"),
+        ("path,value\na/1.jpg,\na/2.jpg,2", "line 2, value: got nothing; want a number"),
+        ("path,value\na/1.jpg,1;2\na/2.jpg,2", "value of a/2.jpg: got 2; want 2 values, as a/1.jpg has"),
+        ("path,labels\na/1.jpg,x\x07", "a class's name: got 'x"),
+    ],
+)
+def test_tables_of_labels_and_values_that_are_off(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read_items(table(tmp_path, text))
+    assert message in caught.value.message
+
+
+def test_the_journal_relabels_in_the_words_of_the_task(tmp_path: Path) -> None:
+    labels = table(tmp_path / "labels", "path,labels\na/1.jpg,red\na/2.jpg,big")
+    changes = [("a/1.jpg", " new; big"), ("a/2.jpg", ";")]
+    append_edits(labels, [Change(action="relabel", path=path, old="x", new=new) for path, new in changes])
+    assert labels_of(read_items(labels)) == {"a/1.jpg": "big;new", "a/2.jpg": ""}
+    values = table(tmp_path / "value", "path,value\na/1.jpg,1\na/2.jpg,2")
+    append_edits(values, [Change(action="relabel", path="a/1.jpg", old="1", new="1.250")])
+    assert labels_of(read_items(values)) == {"a/1.jpg": "1.25", "a/2.jpg": "2"}
+    append_edits(values, [Change(action="relabel", path="a/2.jpg", old="2", new="large")])
+    with pytest.raises(InvalidInput, match=r"edits\.jsonl, the new label of a/2\.jpg: got large; want a finite number"):
+        read_items(values)

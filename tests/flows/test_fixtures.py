@@ -112,7 +112,7 @@ def test_the_answers_are_those_of_the_path_that_serves() -> None:
     preprocess = Preprocess(ops())
     for fixture in unpack(pack(choose(pictures()).fixtures), class_count=3):
         pixels = preprocess.from_bytes(fixture.picture, name="x", limits=DecodeLimits())
-        np.testing.assert_array_equal(answer(pixels[np.newaxis]), fixture.probabilities)
+        np.testing.assert_array_equal(answer(pixels[np.newaxis]), fixture.answer)
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,9 @@ import numpy as np
 
 from drivetrain.arrays import IntArray
 from drivetrain.bundle.archive import read_bundle
-from drivetrain.data.items import Item
-from drivetrain.data.split import Split
-from drivetrain.flows.record import count_labels, list_facts, note_groups
+from drivetrain.flows.fitting import Fitted
+from drivetrain.flows.record import list_facts, note_groups
 from drivetrain.flows.train import TrainResult
-
-
-def test_counts_are_of_each_side_and_class() -> None:
-    train = tuple(Item(path=f"{i}", label=label) for i, label in enumerate(["cat", "cat", "dog"]))
-    split = Split(train=train, valid=(Item(path="9", label="cat"),))
-    assert count_labels(split, ["cat", "dog"]) == {"train": {"cat": 2, "dog": 1}, "valid": {"cat": 1, "dog": 0}}
 
 
 def test_the_manifest_says_what_it_takes_to_do_it_again(trained: TrainResult) -> None:
@@ -36,14 +29,24 @@ def test_facts_are_those_of_the_run(trained: TrainResult) -> None:
         rows = range(180)
         n_computed = 100
 
-    facts = list_facts(manifest, version=trained.version, table=Table())  # type: ignore[arg-type]
+    nothing = np.empty((0, 0), np.float32)
+    fitted = Fitted(
+        method="head",
+        model=b"",
+        tensors={},
+        train_frozen=nothing,
+        valid_frozen=nothing,
+        valid_logits=nothing,
+        record={},
+        facts={"Penalty": "0.1, by 5-fold cross-validation (accuracy there 90.0 %)"},
+    )
+    facts = list_facts(manifest, fitted, version=trained.version, table=Table())  # type: ignore[arg-type]
     assert facts["Version"] == trained.version
     assert facts["Picture size"] == "96 x 96, by crop"
     assert facts["Pictures"] == f"{trained.n_train} to train on, {trained.n_valid} held out"
     assert facts["From the cache"] == "80 of 180"
-    assert facts["Penalty"].startswith(
-        f"{manifest.training['head']['penalty']:g}, by 5-fold cross-validation (accuracy"
-    )
+    assert facts["Penalty"] == fitted.facts["Penalty"]
+    assert facts["Method"] == "head: frozen trunk, linear head, chosen by auto"
     assert facts["Seed"] == "42"
 
 

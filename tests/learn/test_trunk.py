@@ -16,7 +16,7 @@ import pytest
 
 from drivetrain.errors import InvalidConfig, InvalidInput, MissingExtra, NotFound, Unavailable
 from drivetrain.learn import trunk as trunk_module
-from drivetrain.learn.trunk import BACKBONES, Trunk, find_weights, prepare_trunk
+from drivetrain.learn.trunk import BACKBONES, Trunk, find_weights, open_cuts, prepare_trunk
 from drivetrain.progress import SilentProgress
 
 LITE0 = BACKBONES["efficientnet_lite0"]
@@ -52,7 +52,7 @@ def _copy_cache(trunk: Trunk, cache: Path) -> Path:
 
 def test_tells_what_the_model_is(trunk: Trunk, trunk_cache: Path) -> None:
     digest = hashlib.sha256(find_weights(LITE0).read_bytes()).hexdigest()
-    assert trunk.model == trunk_cache / "trunks" / f"efficientnet_lite0-96-{digest[:16]}-v1.onnx"
+    assert trunk.model == trunk_cache / "trunks" / f"efficientnet_lite0-96-{digest[:16]}-v2.onnx"
     assert trunk.weights_digest == digest
     assert (trunk.name, trunk.size, trunk.feature_count, trunk.licence) == (LITE0.name, 96, 1280, "Apache-2.0")
     assert trunk.mean == pytest.approx([127 / 255] * 3)
@@ -75,6 +75,46 @@ def test_gives_what_torch_gives(trunk: Trunk, n: int) -> None:
         expected = load_backbone("efficientnet_lite0").feature_map(torch.from_numpy(pixels)).numpy()
     np.testing.assert_allclose(feature_map, expected, atol=1e-4)
     np.testing.assert_allclose(frozen, expected.mean((2, 3)), atol=1e-4)
+
+
+@pytest.mark.parametrize("cuts", [[1], [17, 3], [5, 5], []])
+def test_a_cut_gives_what_the_piece_is_given(trunk: Trunk, cuts: list[int]) -> None:
+    import torch
+
+    from drivetrain.learn.backbones import load_backbone
+
+    pixels = np.random.default_rng(1).normal(size=(3, 3, 96, 96)).astype(np.float32)
+    data = open_cuts(trunk, cuts)
+    onnx.checker.check_model(onnx.load_model_from_string(data), full_check=True)
+    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    assert names == ["frozen", "feature_map", *dict.fromkeys(f"piece_{cut}" for cut in cuts)]
+    backbone = load_backbone("efficientnet_lite0")
+    with torch.inference_mode():
+        for name, got in list(zip(names, session.run(None, {"pixels": pixels}), strict=True))[2:]:
+            expected = backbone.run(torch.from_numpy(pixels), stop=int(name.removeprefix("piece_"))).numpy()
+            assert expected.std() > 0.1
+            np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_every_piece_can_be_opened_and_no_other(trunk: Trunk) -> None:
+    names = [value.name for value in onnx.load_model_from_string(open_cuts(trunk, range(1, 18))).graph.output]
+    assert names[2:] == [f"piece_{cut}" for cut in range(1, 18)]
+    with pytest.raises(InvalidInput, match=r"cuts: got \[0, 18\]; want pieces 1 to 17"):
+        open_cuts(trunk, [0, 3, 18])
+
+
+def test_opening_a_cut_imports_no_torch(trunk: Trunk) -> None:
+    code = """
+import sys
+from pathlib import Path
+from drivetrain.learn.trunk import Trunk, open_cuts
+given = dict(name="", size=96, weights_digest="", feature_count=1, mean=(), std=(), licence="")
+open_cuts(Trunk(model=Path(sys.argv[1]), **given), [3])
+print("onnx" in sys.modules, "torch" in sys.modules)
+"""
+    done = _python(code, trunk.model)
+    assert (done.stdout.strip(), done.stderr) == ("True False", "")
 
 
 def test_graph_is_folded_and_only_the_batch_is_open(trunk: Trunk) -> None:
@@ -159,6 +199,13 @@ def test_bad_size_tells_the_allowed_ones(tmp_path: Path, size: int) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_of_one_size_takes_no_other() -> None:
+    spec = dataclasses.replace(LITE0, name="vit", is_size_fixed=True)
+    assert trunk_module._check_size(spec, None) == trunk_module._check_size(spec, 224) == 224
+    with pytest.raises(InvalidConfig, match="size: got 96; want 224: vit takes no other"):
+        trunk_module._check_size(spec, 96)
+
+
 @pytest.mark.parametrize(
     ("name", "size", "taken"),
     [
@@ -201,10 +248,10 @@ def test_weights_that_belie_their_name_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "net-00000000.pth"
     file.write_bytes(b"not weights")
     with pytest.raises(InvalidInput, match="begins with '00000000'"):
-        trunk_module._digest_weights(file)
+        trunk_module._digest_file(file)
     true_name = tmp_path / f"net-{hashlib.sha256(b'not weights').hexdigest()[:8]}.pth"
     file.rename(true_name)
-    assert trunk_module._digest_weights(true_name) == hashlib.sha256(b"not weights").hexdigest()
+    assert trunk_module._digest_file(true_name) == hashlib.sha256(b"not weights").hexdigest()
 
 
 def test_unwritable_cache_tells_the_setting(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from drivetrain.errors import UnreadablePicture
 from drivetrain.runtime.prediction import Prediction, Reason
 from drivetrain.serve.app import create_app
 from drivetrain.settings import Settings, load_settings
+from drivetrain.task import Task
 
 CLASSES = ("amber", "blue", "coral", "dune", "emerald", "fern", "grey")
 WAIT_S = 10.0
@@ -28,6 +29,7 @@ class FakeModel:
 
     name: str = "colours"
     version: str = "colours@0123456789ab"
+    task: Task = "classification"
     classes: tuple[str, ...] = CLASSES
     evaluation: Mapping[str, object] = field(
         default_factory=lambda: {"accuracy": 0.931, "accuracy_low": 0.9, "accuracy_high": 0.955, "n": 1372}

@@ -236,7 +236,12 @@ def test_loaded_bundle_is_served_with_what_its_manifest_claims() -> None:
     fake = FakeModel()
     manifest = SimpleNamespace(evaluation={"n": 3}, decision={"statement": "so"})
     predictor = SimpleNamespace(
-        name=fake.name, version=fake.version, classes=fake.classes, manifest=manifest, predict=fake.predict
+        name=fake.name,
+        version=fake.version,
+        task=fake.task,
+        classes=fake.classes,
+        manifest=manifest,
+        predict=fake.predict,
     )
     app = create_app(PredictorModel(cast(Any, predictor)), settings())
     described = call(app, "GET", "/model").json()

@@ -5,7 +5,14 @@ import pytest
 
 from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.errors import InvalidInput
-from drivetrain.trust.calibration import fit_temperature, log_softmax, softmax
+from drivetrain.trust.calibration import (
+    fit_label_temperature,
+    fit_temperature,
+    log_sigmoid,
+    log_softmax,
+    sigmoid,
+    softmax,
+)
 
 
 def simulate(temperature: float, *, n: int = 20_000, k: int = 4, seed: int = 0) -> tuple[FloatArray, IntArray]:
@@ -81,3 +88,32 @@ def test_softmax_takes_the_temperature_and_one_row() -> None:
     np.testing.assert_allclose(softmax(row, temperature=2.0), want, rtol=1e-12)
     np.testing.assert_allclose(softmax(row + 100, temperature=2.0), want, rtol=1e-12)
     np.testing.assert_allclose(np.exp(log_softmax(row, temperature=2.0)), want, rtol=1e-12)
+
+
+def test_sigmoid_of_any_number() -> None:
+    values = np.array([-1e4, -30.0, 0.0, 2.0, 1e4], dtype=np.float64)
+    with np.errstate(all="raise", under="ignore"):
+        np.testing.assert_allclose(sigmoid(values), [0, 9.3576229688e-14, 0.5, 0.8807970779778823, 1])
+        np.testing.assert_allclose(log_sigmoid(values)[[0, 4]], [-1e4, 0])
+
+
+@pytest.mark.parametrize("truth", [0.4, 1.0, 3.0])
+def test_the_temperature_of_a_label_is_found_again(truth: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=2, size=40_000)
+    is_present = rng.random(40_000) < sigmoid(logits)
+    assert fit_label_temperature(logits * truth, is_present) == pytest.approx(truth, rel=0.05)
+
+
+def test_the_temperature_of_a_label_that_is_always_right_is_not_that_of_certainty() -> None:
+    logits = np.where(np.arange(200) % 2, 3.0, -3.0)
+    few, many = (fit_label_temperature(logits[:n], logits[:n] > 0) for n in (40, 200))
+    assert many < few < 1
+    assert 1 - sigmoid(np.array(3.0 / few)) == pytest.approx(0.5 / 41, rel=0.01)  # the added label says an error in 41
+
+
+def test_a_label_without_pictures() -> None:
+    with pytest.raises(InvalidInput, match="one or more, as many of each"):
+        fit_label_temperature(np.zeros(0), np.zeros(0, bool))
+    with pytest.raises(InvalidInput, match="3 logits, 2 labels"):
+        fit_label_temperature(np.zeros(3), np.zeros(2, bool))

@@ -7,7 +7,7 @@ import pytest
 
 from drivetrain.errors import InvalidInput
 from drivetrain.trust.calibration import softmax
-from drivetrain.trust.conformal import label_set, label_set_threshold, p_value
+from drivetrain.trust.conformal import half_width, label_set, label_set_threshold, p_value
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,26 @@ def test_label_set_is_ordered_and_never_empty(threshold: float, want: list[int])
 def test_coverage_is_a_share(coverage: float) -> None:
     with pytest.raises(InvalidInput, match=r"coverage: got .*; want a share between 0 and 1"):
         label_set_threshold(np.ones((1, 1)), np.zeros(1, dtype=np.int64), coverage=coverage)
+
+
+@pytest.mark.parametrize(
+    ("n", "rank"), [(18, None), (19, 19), (20, 20), (38, 38), (39, 38), (59, 57), (100, 96), (199, 190)]
+)
+def test_half_width_is_the_residual_of_the_right_rank(n: int, rank: int | None) -> None:
+    residuals = np.random.default_rng(0).permutation(np.arange(1, n + 1)) * np.where(np.arange(n) % 2, 1.0, -1.0)
+    assert half_width(residuals, coverage=0.95) == (None if rank is None else float(rank))
+
+
+def test_intervals_hold_the_truth_as_often_as_stated() -> None:
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(600):
+        width = half_width(rng.standard_t(3, size=60), coverage=0.9)
+        assert width is not None
+        covered.append(np.mean(np.abs(rng.standard_t(3, size=400)) <= width))
+    assert 0.9 - 0.005 <= np.mean(covered) <= 0.9 + 1 / 61 + 0.005
+
+
+def test_half_width_of_a_coverage_that_is_none() -> None:
+    with pytest.raises(InvalidInput, match="coverage"):
+        half_width(np.ones(9), coverage=1.0)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from drivetrain.errors import InvalidInput
-from drivetrain.trust.estimate import bootstrap_interval, wilson_interval
+from drivetrain.trust.estimate import bootstrap_interval, draw_counts, weigh, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,19 @@ def test_bootstrap_refuses_what_is_not_a_list_of_numbers(values: np.ndarray) -> 
 def test_bootstrap_refuses_no_repeats() -> None:
     with pytest.raises(InvalidInput, match="repeats: got 0"):
         bootstrap_interval(np.ones(3), repeats=0)
+
+
+def test_draws_of_pictures() -> None:
+    counts = draw_counts(50, repeats=400)
+    assert (counts.shape, counts.dtype) == ((400, 50), np.float32)
+    assert (counts.sum(axis=1) == 50).all()
+    assert 0.9 < counts.var() < 1.1  # of a draw with replacement
+    np.testing.assert_array_equal(counts, draw_counts(50, repeats=400))
+    assert (counts != draw_counts(50, repeats=400, seed=1)).any()
+    values = np.random.default_rng(0).normal(size=50)
+    np.testing.assert_allclose(weigh(counts, values), counts.astype(np.float64) @ values)
+    np.testing.assert_allclose(weigh(counts, values > 0), counts.astype(np.float64) @ (values > 0))
+
+
+def test_draws_of_many_pictures_are_fewer() -> None:
+    assert draw_counts(100_000, repeats=2_000).shape == (400, 100_000)

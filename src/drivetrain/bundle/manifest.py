@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from drivetrain.errors import BundleRefused
+from drivetrain.task import TASKS, Task
 
 __all__ = ["SCHEMA_VERSION", "FileEntry", "Manifest"]
 
 SCHEMA_VERSION = "1.0"  # the major number rises when an older reader would misread the file
-_TASKS = ("classification",)
 _MAX_CLASSES = 10_000
 _MAX_NAME_CHARS = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a name with these would steer the terminal that prints it
@@ -35,15 +35,15 @@ class Manifest:
 
     name: str
     created_at: str  # UTC, ISO 8601; left out of the digest
-    task: str
-    classes: tuple[str, ...]
+    task: Task
+    classes: tuple[str, ...]  # the labels, or the names of the values, by the network's outputs
     preprocess: Sequence[Mapping[str, Any]]
     training: Mapping[str, Any]
-    decision: Mapping[str, Any]  # temperature, threshold, label sets, out-of-domain rule, the promise and its statement
+    decision: Mapping[str, Any]  # by task; always the out-of-domain rule, what is promised, and its statement
     evaluation: Mapping[str, Any]
     lineage: Mapping[str, Any]
     runtime: Mapping[str, Any]
-    tolerance: float  # largest difference of a probability that the fixtures may show at load
+    tolerance: float  # largest difference, of a probability or as a share, that the fixtures may show at load
     files: tuple[FileEntry, ...] = ()
     schema_version: str = SCHEMA_VERSION
     extra: Mapping[str, Any] = field(default_factory=dict)  # sections a newer minor version added
@@ -127,13 +127,14 @@ def _check_schema(version: object) -> None:
 
 
 def _check_values(values: Mapping[str, Any]) -> None:
-    if values["task"] not in _TASKS:
-        raise _off("manifest.task", values["task"], "one of " + ", ".join(_TASKS))
+    if values["task"] not in TASKS:
+        raise _off("manifest.task", values["task"], "one of " + ", ".join(TASKS))
     if not _is_name(values["name"]):
         raise _off("manifest.name", values["name"], f"1 to {_MAX_NAME_CHARS} characters to print")
     classes = values["classes"]
-    if not 2 <= len(classes) <= _MAX_CLASSES:
-        raise _off("manifest.classes", f"{len(classes)} classes", f"2 to {_MAX_CLASSES}")
+    least = 2 if values["task"] == "classification" else 1  # one label is there or not, one value is more or less
+    if not least <= len(classes) <= _MAX_CLASSES:
+        raise _off("manifest.classes", f"{len(classes)} classes", f"{least} to {_MAX_CLASSES}")
     if not all(_is_name(name) for name in classes) or len(set(classes)) != len(classes):
         raise _off("manifest.classes", classes, f"different names of 1 to {_MAX_NAME_CHARS} characters to print")
     if not all(isinstance(op, dict) for op in values["preprocess"]):

@@ -96,7 +96,8 @@ def _show_classes(console: Console, result: CheckResult) -> None:
     parts = list(result.counts)
     flags = list(next(iter(result.styles.values()), {}))
     heads = [*(("pictures",) if parts == ["all"] else parts), *flags]
-    table = Table("class", *heads, box=None, pad_edge=False)
+    kind = {"classification": "class", "multilabel": "label", "regression": "value"}[result.task]
+    table = Table(kind, *heads, box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for label in next(iter(result.counts.values()), {}):

@@ -9,11 +9,22 @@ from typing import Annotated
 
 import typer
 
-from drivetrain.cli.shared import JsonFlag, ThreadsOption, escape_text, limits_of, open_settings, percent, print_json
+from drivetrain.cli.shared import (
+    JsonFlag,
+    ThreadsOption,
+    escape_text,
+    limits_of,
+    open_settings,
+    percent,
+    print_json,
+    show_number,
+)
 from drivetrain.errors import DrivetrainError, NotFound, UnreadablePicture
-from drivetrain.runtime.prediction import Prediction
+from drivetrain.runtime.prediction import Answer, MultiLabelPrediction, ValuePrediction
 
 __all__ = ["run"]
+
+_MOST_OPEN = 5  # labels named that a person should decide
 
 
 def run(
@@ -26,6 +37,7 @@ def run(
 
     A line for each picture; exits 1 if one of them could not be read. With --json, each line is a JSON object: path,
     label, probability, probabilities, label_set, ood_score, ood_p_value, decision, reasons, version; or path and error.
+    Of any number of labels: labels, probabilities, decisions; of a measured value: value, interval, values, intervals.
     """
     from drivetrain.runtime.predictor import load
 
@@ -55,7 +67,7 @@ def _find(paths: list[Path]) -> Iterator[tuple[Path, DrivetrainError | None]]:
             yield file, missing
 
 
-def _print_answer(file: Path, answer: Prediction | DrivetrainError, *, as_json: bool) -> None:
+def _print_answer(file: Path, answer: Answer | DrivetrainError, *, as_json: bool) -> None:
     if isinstance(answer, DrivetrainError):
         if as_json:
             error = {"code": answer.code, "message": answer.message, "field": answer.field}
@@ -66,6 +78,32 @@ def _print_answer(file: Path, answer: Prediction | DrivetrainError, *, as_json: 
     elif as_json:
         print_json({"path": str(file), **answer.as_json()}, indent=None)
     else:
-        doubt = "" if answer.decision == "accept" else f"  a person should look ({', '.join(answer.reasons)})"
-        told = f"{escape_text(answer.label)} {percent(answer.probability)}"
-        sys.stdout.write(f"{escape_text(str(file))}: {told}{doubt}\n")
+        sys.stdout.write(f"{escape_text(str(file))}: {_tell(answer)}{_tell_doubt(answer)}\n")
+
+
+def _tell(answer: Answer) -> str:
+    if isinstance(answer, MultiLabelPrediction):
+        told = (f"{escape_text(label)} {percent(answer.probabilities[label])}" for label in answer.labels)
+        return ", ".join(told) or "no label"
+    if isinstance(answer, ValuePrediction):
+        return ", ".join(
+            (f"{name} " if len(answer.values) > 1 else "") + show_number(value) + _tell_interval(answer.intervals[name])
+            for name, value in answer.values.items()
+        )
+    return f"{escape_text(answer.label)} {percent(answer.probability)}"
+
+
+def _tell_interval(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else f" ({show_number(ends[0])} to {show_number(ends[1])})"
+
+
+def _tell_doubt(answer: Answer) -> str:
+    if answer.decision == "accept":
+        return ""
+    where = ""
+    if isinstance(answer, MultiLabelPrediction) and "unknown" not in answer.reasons:
+        names = [escape_text(label) for label in answer.open_labels]
+        where = f" at {', '.join(names[:_MOST_OPEN])}" + (
+            f" and {len(names) - _MOST_OPEN} more" if len(names) > _MOST_OPEN else ""
+        )
+    return f"  a person should look{where} ({', '.join(answer.reasons)})"

@@ -23,6 +23,7 @@ __all__ = [
     "open_settings",
     "percent",
     "print_json",
+    "show_number",
 ]
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="JSON alone on stdout; progress and messages go to stderr.")]
@@ -61,6 +62,11 @@ def percent(share: float, *, digits: int = 1) -> str:
     if share > 0 and float(shown) == 0:
         return f"< {step:.{digits}f} %"
     return f"{shown} %"
+
+
+def show_number(value: float) -> str:
+    """A measured value, four digits that count: 1234.5 -> 1,234; 0.012345 -> 0.01235."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
 def escape_text(text: str) -> str:

@@ -15,13 +15,30 @@ __all__ = ["run"]
 def run(
     data: Annotated[Path, typer.Argument(help="A folder with a folder per class, or with labels.csv.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The model to write, NAME.dt; report.html goes beside it.")],
-    method: Annotated[str, typer.Option(help="head: a linear head on the frozen backbone.")] = "head",
-    backbone: Annotated[str, typer.Option(help="efficientnet_lite0, _lite1 or _lite2.")] = "efficientnet_lite0",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="head: a linear head on the frozen backbone. top: its last pieces too. full: all of it, for a GPU. "
+            "auto: tries on parts of the training pictures whether more than the head pays, and says so."
+        ),
+    ] = "auto",
+    backbone: Annotated[
+        str, typer.Option(help="efficientnet_lite0, _lite1 or _lite2; timm:NAME or hf:REPO where installed.")
+    ] = "efficientnet_lite0",
     size: Annotated[int | None, typer.Option(help="Pixels a side; default: the backbone's own.")] = None,
     resize: Annotated[str, typer.Option(help="crop, pad or squish the picture into a square.")] = "crop",
     valid: Annotated[float, typer.Option(help="Share of each class held out; a split in DATA goes first.")] = 0.2,
     seed: Annotated[int, typer.Option(help="The same seed gives the same model, bit for bit.")] = 42,
     max_error: Annotated[float, typer.Option(help="Wrong decisions the deferral promise allows.")] = 0.05,
+    views: Annotated[int | None, typer.Option(help="Augmented views a picture, for head and top; kept.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of top or full; default: as the method has it.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures a step, of top or full.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate, of top or full.")] = None,
+    class_weights: Annotated[str | None, typer.Option(help="balanced: rare classes count as much as common.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run of the same was.")] = False,
+    learning_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="Also tell what twice the pictures would likely bring.")
+    ] = False,
     fixtures: Annotated[
         str, typer.Option(help="Pictures inside the model that prove it: validation, or synthetic to pass none on.")
     ] = "validation",
@@ -48,6 +65,13 @@ def run(
         seed=seed,
         fixtures=cast(FixtureSource, fixtures),
         max_error=max_error,
+        views=views,
+        epochs=epochs,
+        batch=batch,
+        lr=lr,
+        class_weights=class_weights,
+        resume=resume,
+        learning_curve=learning_curve,
     )
     result = train(
         config, settings=open_settings(threads=threads, cache_dir=cache_dir), progress=open_progress(as_json=as_json)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from drivetrain.files import write_whole
 
+from .side_counts import SideCounts
+
 __all__ = [
     "DATASHEET_FILE",
     "QUESTIONS",
@@ -106,29 +108,22 @@ def find_open_questions(text: str) -> tuple[str, ...]:
 def write_datasheet(
     name: str,
     *,
-    counts: Mapping[str, Mapping[str, int]],
+    counts: Mapping[str, Mapping[str, int]] | SideCounts,
     unreadable: Sequence[tuple[str, str]],
     beside: str | None = None,
 ) -> str:
-    """The model's own datasheet as Markdown: counts (side -> class -> pictures), what could not be read, what is known.
+    """The model's own datasheet as Markdown: what stands on each side, what could not be read, what is known.
 
-    `beside` is the text of the `datasheet.md` beside the data; without it all questions are open.
+    counts are side -> class -> pictures, or `count_sides` of any task. `beside` is the text of the `datasheet.md`
+    beside the data; without it all questions are open.
     """
-    train, valid = counts["train"], counts["valid"]
-    totals = {label: train[label] + valid[label] for label in train}
-    most, least = max(totals, key=lambda label: totals[label]), min(totals, key=lambda label: totals[label])
     open_questions = tuple(QUESTIONS) if beside is None else find_open_questions(beside)
     lines = [
         f"# Datasheet of the pictures behind {escape_markdown(name)}",
         "",
         "## What is there",
         "",
-        "| class | to train on | held out |",
-        "|---|---:|---:|",
-        *(f"| {escape_markdown(label)} | {train[label]:,} | {valid[label]:,} |" for label in train),
-        "",
-        f"{sum(totals.values()):,} pictures in {len(totals)} classes; the largest, {escape_markdown(most)}, has "
-        f"{totals[most] / totals[least]:.1f} times the pictures of the smallest, {escape_markdown(least)}.",
+        *_tell_counts(SideCounts.of(counts)),
         "",
         f"Files that could not be read and were left out: {len(unreadable) or 'none'}",
         "",
@@ -141,6 +136,40 @@ def write_datasheet(
     if open_questions:
         lines += ["## What nobody has written down yet", "", *(f"- {QUESTIONS[one]}" for one in open_questions), ""]
     return "\n".join(lines)
+
+
+def _tell_counts(counts: SideCounts) -> list[str]:
+    """The table of what is there, and a sentence."""
+    n_all = sum(counts.pictures.values())
+    if counts.task == "regression":
+        return [
+            "| value | side | pictures | lowest | median | highest | standard deviation |",
+            "|---|---|---:|---:|---:|---:|---:|",
+            *(
+                f"| {escape_markdown(name)} | {words} | {counts.pictures[side]:,} | {of.low:.6g} | {of.median:.6g} "
+                f"| {of.high:.6g} | {of.spread:.4g} |"
+                for side, words in (("train", "to train on"), ("valid", "held out"))
+                for name, of in counts.values.get(side, {}).items()
+            ),
+            "",
+            f"{n_all:,} pictures, each with its values.",
+        ]
+    train, valid = counts.labels["train"], counts.labels["valid"]
+    totals = {label: train[label] + valid[label] for label in train}
+    most, least = max(totals, key=lambda label: totals[label]), min(totals, key=lambda label: totals[label])
+    is_labels = counts.task == "multilabel"
+    what = f"with {len(totals)} labels, none to many a picture" if is_labels else f"in {len(totals)} classes"
+    largest = "commonest" if is_labels else "largest"
+    return [
+        f"| {'label' if is_labels else 'class'} | to train on | held out |",
+        "|---|---:|---:|",
+        *(f"| {escape_markdown(label)} | {train[label]:,} | {valid[label]:,} |" for label in train),
+        *([f"| all pictures | {counts.pictures['train']:,} | {counts.pictures['valid']:,} |"] if is_labels else []),
+        "",
+        f"{n_all:,} pictures {what}; the {largest}, {escape_markdown(most)}, has "
+        f"{totals[most] / totals[least]:.1f} times the pictures of the {'rarest' if is_labels else 'smallest'}, "
+        f"{escape_markdown(least)}.",
+    ]
 
 
 def escape_markdown(text: str) -> str:

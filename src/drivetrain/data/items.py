@@ -9,18 +9,33 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
+
+from drivetrain.arrays import IntArray
 from drivetrain.errors import InvalidInput, NotFound
 from drivetrain.imaging.decode import SUFFIXES, UNSUPPORTED_SUFFIXES
+from drivetrain.task import Task
 
 from .datasheet import DATASHEET_FILE
 from .edits import JOURNAL_FILE, Journal, read_journal
+from .targets import (
+    LABEL_COLUMNS,
+    clean_label,
+    compose_name,
+    encode_targets,
+    find_strata,
+    name_outputs,
+    split_labels,
+    split_values,
+)
 
 __all__ = ["LABELS_FILE", "SPLITS", "Item", "Items", "picture_files", "read_items"]
 
 LABELS_FILE = "labels.csv"
 _MAX_LABEL_CHARS = 255
-_COLUMNS = ("path", "label", "group", "split")
+_COLUMNS = ("path", *LABEL_COLUMNS, "group", "split")
 # a folder or a `split` cell of this name -> its part
 SPLITS = {
     "train": "train",
@@ -42,7 +57,7 @@ class Item:
     """One picture and its label."""
 
     path: str  # from the data's root, with forward slashes: the same on every machine
-    label: str
+    label: str  # the class; or, as `data.targets` writes them, the labels or the values
     group: str | None = None  # pictures of one group must stay on one side of a split
     split: str | None = None  # "train", "valid" or "test" where the data says so itself
 
@@ -53,6 +68,7 @@ class Items:
 
     root: Path
     items: tuple[Item, ...]
+    task: Task = "classification"
     others: int = 0  # files that are no pictures by their name, stand in no class, or are not in labels.csv
     unusable: tuple[tuple[str, str], ...] = ()  # (path, reason) of pictures that cannot be items
     empty: tuple[str, ...] = ()  # folders in the place of a class, without a picture
@@ -68,16 +84,32 @@ class Items:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The labels, sorted."""
-        return tuple(sorted({item.label for item in self.items}))
+        """The labels, sorted; of a regression the names of its values."""
+        return name_outputs([item.label for item in self.items], task=self.task)
+
+    def labels_of(self, item: Item) -> tuple[str, ...]:
+        """Its labels: one where the task is to tell classes apart, none where it is to measure."""
+        return split_labels(item.label, task=self.task)
+
+    def targets(self, items: Sequence[Item] | None = None, *, classes: Sequence[str] | None = None) -> NDArray[Any]:
+        """What these items shall get, all of ours where none are given; `classes` are those of ours, or a model's.
+
+        classification: int64 (n,) in [0, k). multilabel: float32 (n, k) of 0 and 1. regression: float32 (n, m).
+        """
+        labels = [item.label for item in (self.items if items is None else items)]
+        return encode_targets(labels, task=self.task, classes=self.classes if classes is None else classes)
+
+    def strata(self, items: Sequence[Item] | None = None) -> IntArray:
+        """(n,) what these items are dealt by: class, rarest label, or bin of the value."""
+        return find_strata(self.targets(items), task=self.task)
 
     def file(self, item: Item) -> Path:
         """Where the picture lies."""
         return self.root / item.path
 
     def count_labels(self) -> Counter[str]:
-        """Items per label."""
-        return Counter(item.label for item in self.items)
+        """Items per label; of a regression nothing."""
+        return Counter(name for item in self.items for name in self.labels_of(item))
 
     def keep(self, items: Sequence[Item]) -> Items:
         """The same data with these items only."""
@@ -124,6 +156,8 @@ def read_items(root: Path) -> Items:
         )
     items = _apply_journal(items)
     _check_labels(items.classes)
+    if items.task == "regression":
+        _check_values(items)
     return items
 
 
@@ -140,7 +174,7 @@ def _apply_journal(items: Items) -> Items:
     here: dict[str, str | None] = {item.path: item.label for item in items} | {path: None for path, _ in items.unusable}
     out, labels = journal.quarantined(), journal.relabelled()
     kept = [
-        replace(item, label=_compose(str(labels[item.path].change.new))) if item.path in labels else item
+        replace(item, label=_relabel(items, item, str(labels[item.path].change.new))) if item.path in labels else item
         for item in items
         if item.path not in out
     ]
@@ -159,6 +193,10 @@ def _apply_journal(items: Items) -> Items:
         edit_notes=tuple(_note_edits(journal, here)),
         unusable=tuple(pair for pair in items.unusable if pair[0] not in out),
     )
+
+
+def _relabel(items: Items, item: Item, new: str) -> str:
+    return clean_label(new, task=items.task, where=f"{JOURNAL_FILE}, the new label of {item.path}")
 
 
 def _note_edits(journal: Journal, here: Mapping[str, str | None]) -> list[str]:
@@ -224,9 +262,16 @@ def _check_labels(labels: Sequence[str]) -> None:
             raise InvalidInput("a class's name", got=repr(label), want=want, hint="Rename the folder or the label.")
 
 
-def _compose(label: str) -> str:
-    """One spelling for one name: a Mac writes an umlaut as two characters where others write one."""
-    return unicodedata.normalize("NFC", label)
+def _check_values(items: Items) -> None:
+    """As many values for every picture: a model has as many outputs."""
+    counts = [len(split_values(item.label)) for item in items]
+    odd = next((item for item, count in zip(items, counts, strict=True) if count != counts[0]), None)
+    if odd is not None:
+        raise InvalidInput(
+            f"{LABELS_FILE}, value of {odd.path}",
+            got=odd.label,
+            want=f"{_count(counts[0], 'value')}, as {items.items[0].path} has",
+        )
 
 
 def _count(n: int, what: str) -> str:
@@ -256,7 +301,7 @@ def _read_folders(root: Path) -> Items:
             else:
                 # bears/grizzly/alaska/1.jpg is a grizzly: the class is the top folder, however deep the picture lies
                 label = steps[1] if top in parts else steps[0]
-                items.append(Item(path=path, label=_compose(label), split=parts.get(top)))
+                items.append(Item(path=path, label=compose_name(label), split=parts.get(top)))
     if loose and not items:
         raise InvalidInput(
             "DATA",
@@ -297,7 +342,7 @@ def _find_empty(root: Path, parts: dict[str, str], labels: set[str]) -> tuple[st
     """Folders where a class is looked for, none of whose pictures became an item."""
     homes = [root / top for top in parts] or [root]
     names = {entry.name for home in homes for entry in home.iterdir() if entry.is_dir() and not _is_hidden(entry.name)}
-    return tuple(sorted({_compose(name) for name in names if _is_text(name)} - labels - set(parts)))
+    return tuple(sorted({compose_name(name) for name in names if _is_text(name)} - labels - set(parts)))
 
 
 def _read_labels_file(root: Path) -> Items:
@@ -311,11 +356,13 @@ def _read_labels_file(root: Path) -> Items:
         raise InvalidInput(str(file), got=str(exc), want="UTF-8 text, comma-separated") from None
     header = [name.strip().lower() for name in rows[0][1]] if rows else []
     unknown = [name for name in header if name not in _COLUMNS]
-    if unknown or len(set(header)) != len(header) or not {"path", "label"} <= set(header):
+    columns = [name for name in header if name in LABEL_COLUMNS]
+    if unknown or len(set(header)) != len(header) or "path" not in header or len(columns) != 1:
         raise InvalidInput(
             f"{file} line 1",
             got=",".join(header) or "nothing",
             want="columns path,label and, if you like, group,split; commas between them",
+            hint="Instead of label: `labels` for any number of them, such as cat;dog, or `value` for a number.",
         )
     items: dict[str, Item] = {}
     for number, row in rows[1:]:
@@ -330,6 +377,7 @@ def _read_labels_file(root: Path) -> Items:
     return Items(
         root=root,
         items=tuple(items[path] for path in sorted(items)),
+        task=LABEL_COLUMNS[columns[0]],
         others=sum(path.relative_to(root).as_posix() not in items for path in picture_files(root)),
     )
 
@@ -343,14 +391,15 @@ def _read_row(where: str, root: Path, header: Sequence[str], row: Sequence[str])
         raise InvalidInput(f"{where}, path", got=cells["path"], want=f"a path below {root}")
     if not (root / path).is_file():
         raise NotFound(f"{where}, path", got=cells["path"], want=f"a file below {root}")
-    if not cells["label"]:
+    column = next(name for name in header if name in LABEL_COLUMNS)
+    if column == "label" and not cells["label"]:
         raise InvalidInput(f"{where}, label", got="nothing", want="a label", hint="Remove the row to leave it out.")
     split = cells.get("split") or None
     if split is not None and split.lower() not in SPLITS:
         raise InvalidInput(f"{where}, split", got=split, want="train, valid, test or nothing")
     return Item(
         path=path.as_posix(),
-        label=_compose(cells["label"]),
+        label=clean_label(cells[column], task=LABEL_COLUMNS[column], where=f"{where}, {column}"),
         group=cells.get("group") or None,
         split=SPLITS[split.lower()] if split else None,
     )

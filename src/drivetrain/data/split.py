@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from drivetrain.data.items import Item
+from drivetrain.data.targets import encode_targets, find_strata, name_outputs, split_labels
 from drivetrain.errors import InvalidConfig, InvalidInput
+from drivetrain.task import Task
 
 __all__ = [
     "MIN_PER_CLASS",
@@ -50,13 +52,21 @@ def _draw(seed: int, name: str) -> bytes:
     return hashlib.sha256(f"{seed}:{name}".encode()).digest()
 
 
-def split_items(items: Sequence[Item], *, valid_share: float, seed: int, copies: Sequence[Sequence[str]] = ()) -> Split:
+def split_items(
+    items: Sequence[Item],
+    *,
+    valid_share: float,
+    seed: int,
+    copies: Sequence[Sequence[str]] = (),
+    task: Task = "classification",
+) -> Split:
     """The data's own split where it has one, else `valid_share` of each class held out (at least one picture).
 
+    Of pictures with several labels it is that share of each rarest label, of measured ones that of each of ten bins.
     Pictures of one group, and those whose paths stand together in `copies`, stay on one side; the share then holds as
     nearly as whole groups allow. Copies are parted only where else a class could not stand on both sides. Raises
-    InvalidConfig for a share outside (0, 1), InvalidInput where a class would have no picture on one side, or a group
-    some on both.
+    InvalidConfig for a share outside (0, 1), InvalidInput where a class or label would have no picture on one side, or
+    a group some on both.
     """
     check_valid_share(valid_share)
     own = [item for item in items if item.split != "test"]
@@ -64,10 +74,13 @@ def split_items(items: Sequence[Item], *, valid_share: float, seed: int, copies:
     is_given = bool(valid)
     parted: tuple[str, ...] = ()
     if not is_given:
-        parted = _find_stuck(own, copies)
-        labels = {item.path: item.label for item in own}
-        kept = [paths for paths in copies if not any(labels.get(path) in parted for path in paths)]
-        valid = _choose_valid(own, _join(own, kept), valid_share, seed)
+        parted = _find_stuck(own, copies, task)
+        labels = {item.path: split_labels(item.label, task=task) for item in own}
+        kept = [paths for paths in copies if not any(set(labels.get(path, ())) & set(parted) for path in paths)]
+        groups = _join(own, kept)
+        valid = _choose_valid(_name_strata(own, task), groups, valid_share, seed)
+        if task == "multilabel":
+            valid = _mend_sides(valid, labels, groups, seed)
     split = Split(
         train=tuple(item for item in own if item.path not in valid),
         valid=tuple(item for item in own if item.path in valid),
@@ -75,7 +88,7 @@ def split_items(items: Sequence[Item], *, valid_share: float, seed: int, copies:
         is_given=is_given,
         parted=parted,
     )
-    _check_sides(split)
+    _check_sides(split, task)
     _check_groups(split)
     return split
 
@@ -114,38 +127,82 @@ def _join(items: Sequence[Item], copies: Sequence[Sequence[str]]) -> dict[str, l
     return groups
 
 
-def _find_stuck(items: Sequence[Item], copies: Sequence[Sequence[str]]) -> tuple[str, ...]:
+def _find_stuck(items: Sequence[Item], copies: Sequence[Sequence[str]], task: Task) -> tuple[str, ...]:
     """Classes that copies, and not the groups of the data itself, tie together into one piece."""
-    tied, free = (_count_pieces(_join(items, which)) for which in (copies, ()))
+    tied, free = (_count_pieces(_join(items, which), task) for which in (copies, ()))
     return tuple(sorted(label for label, n in tied.items() if n < 2 <= free[label]))
 
 
-def _count_pieces(groups: Mapping[str, Sequence[Item]]) -> Counter[str]:
-    return Counter(label for group in groups.values() for label in {item.label for item in group})
+def _count_pieces(groups: Mapping[str, Sequence[Item]], task: Task) -> Counter[str]:
+    return Counter(
+        label
+        for group in groups.values()
+        for label in {name for item in group for name in split_labels(item.label, task=task)}
+    )
 
 
-def _choose_valid(items: Sequence[Item], groups: Mapping[str, Sequence[Item]], share: float, seed: int) -> set[str]:
-    """Paths to hold out: groups in the seed's order, while they bring us nearer to the share of each class."""
-    sizes = Counter(item.label for item in items)
+def _name_strata(items: Sequence[Item], task: Task) -> dict[str, str]:
+    """path -> what it is dealt by."""
+    if task == "classification":
+        return {item.path: item.label for item in items}
+    labels = [item.label for item in items]
+    targets = encode_targets(labels, task=task, classes=name_outputs(labels, task=task))
+    return {item.path: str(of) for item, of in zip(items, find_strata(targets, task=task).tolist(), strict=True)}
+
+
+def _choose_valid(
+    stratum: Mapping[str, str], groups: Mapping[str, Sequence[Item]], share: float, seed: int
+) -> set[str]:
+    """Paths to hold out: groups in the seed's order, while they bring us nearer to the share of each stratum."""
+    sizes = Counter(stratum.values())
     wanted = {label: min(n - 1, max(1, round(share * n))) for label, n in sizes.items()}
     order = sorted(groups, key=lambda name: _draw(seed, name))
     chosen: set[str] = set()
     for name in order:
-        counts = Counter(item.label for item in groups[name])
+        counts = Counter(stratum[item.path] for item in groups[name])
         if sum(abs(wanted[label] - n) - abs(wanted[label]) for label, n in counts.items()) < 0:
             chosen.add(name)
             for label, n in counts.items():
                 wanted[label] -= n
     for label in sizes:  # groups so large that none brought this class nearer: its smallest will have to do
-        of_label = {name: sum(item.label == label for item in groups[name]) for name in order}
+        of_label = {name: sum(stratum[item.path] == label for item in groups[name]) for name in order}
         having = [name for name, n in of_label.items() if n]
         if len(having) > 1 and not chosen.intersection(having):
             chosen.add(min(having, key=lambda name: of_label[name]))
     return {item.path for name in chosen for item in groups[name]}
 
 
-def check_classes(items: Sequence[Item], *, unreadable: Sequence[Item]) -> None:
-    """Raise InvalidInput unless there are two classes with MIN_PER_CLASS readable pictures each; test items aside."""
+def _mend_sides(
+    valid: set[str], labels: Mapping[str, tuple[str, ...]], groups: Mapping[str, Sequence[Item]], seed: int
+) -> set[str]:
+    """Move the smallest group of a label that stands on one side only, the rarest label first; where it has two."""
+    order = sorted(groups, key=lambda name: (len(groups[name]), _draw(seed, name)))
+    bearers: dict[str, list[str]] = defaultdict(list)  # label -> names of its groups, the smallest first
+    for name in order:
+        for label in {label for item in groups[name] for label in labels[item.path]}:
+            bearers[label].append(name)
+    chosen = {name for name in order if groups[name][0].path in valid}
+    for names in sorted(bearers.values(), key=lambda names: (len(names), names)):
+        held = chosen.intersection(names)
+        if len(names) > 1 and not held:
+            chosen.add(names[0])
+        elif len(names) > 1 and len(held) == len(names):
+            chosen.remove(names[0])
+    return {item.path for name in chosen for item in groups[name]}
+
+
+def check_classes(items: Sequence[Item], *, unreadable: Sequence[Item], task: Task = "classification") -> None:
+    """Raise InvalidInput unless there are two classes with MIN_PER_CLASS readable pictures each; test items aside.
+
+    Of labels it takes one, with as many pictures that bear it and that do not; of values, twice as many pictures that
+    are not all of one value.
+    """
+    if task == "multilabel":
+        _check_labels([item for item in items if item.split != "test"])
+        return
+    if task == "regression":
+        _check_values([item for item in items if item.split != "test"])
+        return
     counts: dict[str, int] = defaultdict(int)
     broken: dict[str, int] = defaultdict(int)
     for item in unreadable:
@@ -177,8 +234,42 @@ def check_classes(items: Sequence[Item], *, unreadable: Sequence[Item]) -> None:
         )
 
 
-def _check_sides(split: Split) -> None:
-    train, valid = ({item.label for item in side} for side in (split.train, split.valid))
+def _check_labels(items: Sequence[Item]) -> None:
+    n_of = Counter(label for item in items for label in split_labels(item.label, task="multilabel"))
+    if not n_of:
+        got = f"{len(items):,} readable pictures, none of which bears a label"
+        raise InvalidInput("DATA", got=got, want="labels, several separated by ';'")
+    poor = [f"{label!r} is on {n:,}" for label, n in sorted(n_of.items()) if n < MIN_PER_CLASS]
+    rife = [
+        f"{label!r} is missing on {len(items) - n:,}"
+        for label, n in sorted(n_of.items())
+        if len(items) - n < MIN_PER_CLASS
+    ]
+    if poor or rife:
+        raise InvalidInput(
+            "DATA",
+            got=f"too few of {len(items):,} readable pictures to tell by: {'; '.join([*poor, *rife])}",
+            want=f"at least {MIN_PER_CLASS} with each label and as many without it, and better 50",
+            hint="Add pictures, or take the label out.",
+        )
+
+
+def _check_values(items: Sequence[Item]) -> None:
+    least = 2 * MIN_PER_CLASS
+    if len(items) < least:
+        got = f"{len(items):,} readable pictures"
+        raise InvalidInput("DATA", got=got, want=f"at least {least} with a value, and better 200")
+    if len({item.label for item in items}) < 2:
+        raise InvalidInput("DATA", got=f"the value {items[0].label} for every picture", want="values that differ")
+
+
+def _check_sides(split: Split, task: Task) -> None:
+    if task != "classification" and not (split.train and split.valid):  # of classes, more can be told
+        name = "valid" if split.train else "train"
+        raise InvalidInput("split", got=f"no picture in {name}", want="pictures on both sides")
+    train, valid = (
+        {label for item in side for label in split_labels(item.label, task=task)} for side in (split.train, split.valid)
+    )
     is_grouped = any(item.group is not None for item in (*split.train, *split.valid))
     hint = "Move some pictures over, or drop the split and let drivetrain make one."
     if is_grouped:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.data.datasheet import DATASHEET_FILE, find_open_questions, read_datasheet, update_datasheet
 from drivetrain.data.edits import Change, Edit, append_edits
-from drivetrain.data.items import Items, read_items
+from drivetrain.data.items import Item, Items, read_items
 from drivetrain.data.split import order_by_seed
 from drivetrain.errors import InvalidConfig, MissingExtra, Unavailable
 from drivetrain.flows.clock import LapClock
@@ -26,9 +27,11 @@ from drivetrain.inspect.check_report import CheckReport, choose_examples, write_
 from drivetrain.inspect.copy_findings import find_copy_faults
 from drivetrain.inspect.duplicates import Duplicates, find_duplicates
 from drivetrain.inspect.findings import SEVERITIES, Finding, Picture, count_of, join_names
+from drivetrain.inspect.label_findings import count_names, explode, find_contradictions, find_label_faults, flatten
 from drivetrain.inspect.measured import describe_pictures
 from drivetrain.inspect.mirror_findings import MirrorSample, find_mirror_faults
 from drivetrain.inspect.style_findings import find_style_faults, share_styles
+from drivetrain.inspect.value_findings import ValueGap, find_value_faults
 from drivetrain.learn.trunk import prepare_trunk
 from drivetrain.progress import Progress
 from drivetrain.runtime.feature_cache import FeatureCache
@@ -36,11 +39,13 @@ from drivetrain.runtime.features import FeatureTable, FrozenTrunk, extract_featu
 from drivetrain.runtime.mirror import extract_mirrored
 from drivetrain.runtime.survey import Survey, survey_pictures
 from drivetrain.settings import Settings
+from drivetrain.task import Task
 
 __all__ = ["CheckConfig", "CheckResult", "check"]
 
 _MIRRORED_PER_CLASS = 20  # pictures run once more, mirrored
 _MIRRORED_IN_ALL = 400
+_BY_CLASS = "what tells classes apart (looks, cameras, days, flips): only where each picture has one class"
 _FINE_PARTS = ("near copies of a picture, in a class, in two classes and across the split", "whether flips are wrong")
 
 
@@ -69,8 +74,10 @@ class CheckResult:
 
     root: Path
     findings: tuple[Finding, ...]  # errors, then warnings, then notes
-    counts: dict[str, dict[str, int]]  # part -> class -> readable pictures
-    styles: dict[str, dict[str, float]]  # class -> flag -> share
+    task: Task
+    n_pictures: int  # readable, and not quarantined
+    counts: dict[str, dict[str, int]]  # part -> class, label or value -> readable pictures
+    styles: dict[str, dict[str, float]]  # class, label or value -> flag -> share
     skipped: tuple[str, ...]  # checks that were left out, and why
     edits: tuple[Edit, ...]  # what --quarantine wrote
     open_questions: tuple[str, ...]  # headings of the datasheet without an answer
@@ -80,11 +87,6 @@ class CheckResult:
     timings: tuple[tuple[str, float], ...]
     seconds: float
 
-    @property
-    def n_pictures(self) -> int:
-        """Readable pictures that are not quarantined."""
-        return sum(sum(of.values()) for of in self.counts.values())
-
     def count(self, severity: str) -> int:
         """Findings of this severity."""
         return sum(finding.severity == severity for finding in self.findings)
@@ -93,6 +95,7 @@ class CheckResult:
         """Plain values for `--json`."""
         return {
             "data": str(self.root),
+            **({} if self.task == "classification" else {"task": self.task}),
             "n_pictures": self.n_pictures,
             "classes": {part: dict(of) for part, of in self.counts.items()},
             "n_errors": self.count("error"),
@@ -134,7 +137,7 @@ class _Seen:
 
     duplicates: Duplicates
     fingerprints: FloatArray
-    sample: MirrorSample
+    sample: MirrorSample | None
 
 
 def check(config: CheckConfig, *, settings: Settings, progress: Progress) -> CheckResult:
@@ -155,7 +158,7 @@ def check(config: CheckConfig, *, settings: Settings, progress: Progress) -> Che
         with run.clock.lap("features of the pictures"):
             seen = _see(run, items, pictures)
     with run.clock.lap("comparing"):
-        findings = _find(items, survey, pictures, seen)
+        findings = _find(run, items, survey, pictures, seen)
     with run.clock.lap("writing the page"):  # before the edits: where it fails, none was made
         _write_page(run, items, pictures, findings)
     edits = _quarantine(run, items, findings)
@@ -163,8 +166,10 @@ def check(config: CheckConfig, *, settings: Settings, progress: Progress) -> Che
     return CheckResult(
         root=config.data,
         findings=findings,
-        counts=count_classes(pictures),
-        styles=share_styles(pictures),
+        task=items.task,
+        n_pictures=len(pictures),
+        counts=_count(items, pictures),
+        styles=share_styles(_name(items, pictures)),
         skipped=tuple(run.skipped),
         edits=edits,
         open_questions=_list_open_questions(items),
@@ -226,6 +231,8 @@ def _see(run: _Run, items: Items, pictures: Sequence[Picture]) -> _Seen | None:
         progress=run.progress,
     )
     duplicates, fingerprints = _spread(pictures, table)
+    if items.task != "classification":
+        return _Seen(duplicates=duplicates, fingerprints=fingerprints, sample=None)
     chosen = _choose_mirrored(pictures)
     mirrors = extract_mirrored(
         [items.file(pictures[row].item) for row in chosen],
@@ -286,10 +293,68 @@ def _choose_mirrored(pictures: Sequence[Picture]) -> list[int]:
     return chosen[:_MIRRORED_IN_ALL]
 
 
-def _find(items: Items, survey: Survey, pictures: Sequence[Picture], seen: _Seen | None) -> tuple[Finding, ...]:
+def _find(
+    run: _Run, items: Items, survey: Survey, pictures: Sequence[Picture], seen: _Seen | None
+) -> tuple[Finding, ...]:
+    if items.task == "classification":
+        found = _find_in_classes(pictures, seen)
+    else:
+        run.skipped.append(_BY_CLASS)
+        found = _find_in_targets(items, pictures, seen)
+    found = [*_find_unreadable(items, survey), *found]
+    return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+
+def _find_in_targets(items: Items, pictures: Sequence[Picture], seen: _Seen | None) -> list[Finding]:
+    """Where pictures bear any number of labels, or values: looks as if all were of one class."""
+    duplicates = seen.duplicates if seen else None
+    copies = find_copy_faults(pictures, duplicates, seen.fingerprints if seen else None)
+    differ: Callable[[Item, Item], bool]
+    if items.task == "multilabel":
+        differ, words, kind = _differ_in_labels, "labels", "labels"
+        balance = find_label_faults(pictures, _count(items, pictures))
+        names = find_mirror_faults(items.classes, None, pairs=[])
+    else:
+        differ, words, kind = ValueGap(pictures), "values", "values"
+        balance, names = find_value_faults(pictures, items.classes), []
+    return [
+        *find_contradictions(pictures, duplicates, differ=differ, words=words, kind=kind),
+        # what copies in two classes would be is told above; the others bear the same text
+        *(
+            replace(one, what=one.what.replace("of the same class", f"with the same {words}"))
+            for one in copies.findings
+            if one.code not in {"two_labels", "near_two_labels"}
+        ),
+        *balance,
+        *find_style_faults(flatten(pictures)),
+        *find_odd_sizes(pictures),
+        *names,
+    ]
+
+
+def _differ_in_labels(one: Item, other: Item) -> bool:
+    return one.label != other.label
+
+
+def _count(items: Items, pictures: Sequence[Picture]) -> dict[str, dict[str, int]]:
+    """part -> class, label or value -> pictures."""
+    if items.task == "classification":
+        return count_classes(pictures)
+    return count_names(pictures, items.classes, partial(_names_of, items))
+
+
+def _name(items: Items, pictures: Sequence[Picture]) -> Sequence[Picture]:
+    """The pictures, each as often as it has names to be counted under."""
+    return pictures if items.task == "classification" else explode(pictures, partial(_names_of, items))
+
+
+def _names_of(items: Items, item: Item) -> tuple[str, ...]:
+    return items.classes if items.task == "regression" else items.labels_of(item)
+
+
+def _find_in_classes(pictures: Sequence[Picture], seen: _Seen | None) -> list[Finding]:
     copies = find_copy_faults(pictures, seen.duplicates if seen else None, seen.fingerprints if seen else None)
-    found = [
-        *_find_unreadable(items, survey),
+    return [
         *copies.findings,
         *find_balance_faults(pictures),
         *find_style_faults(pictures),
@@ -300,7 +365,6 @@ def _find(items: Items, survey: Survey, pictures: Sequence[Picture], seen: _Seen
             pairs=[(pictures[one].item, pictures[other].item) for one, other in copies.mirrored],
         ),
     ]
-    return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
 def _find_unreadable(items: Items, survey: Survey) -> list[Finding]:
@@ -342,7 +406,10 @@ def _quarantine(run: _Run, items: Items, findings: Sequence[Finding]) -> tuple[E
         Change(action="quarantine", path=path, old=labels[path], reason=reason) for path, reason in reasons.items()
     ]
     edits = append_edits(items.root, changes, by=run.config.by)
-    emptied = sorted(set(labels.values()) - {label for path, label in labels.items() if path not in reasons})
+    emptied = sorted(
+        {name for item in items for name in items.labels_of(item)}
+        - {name for item in items if item.path not in reasons for name in items.labels_of(item)}
+    )
     if emptied:
         run.notes.append(
             f"`--quarantine` left no picture of {join_names(emptied)}: `drivetrain undo` brings them back."
@@ -361,9 +428,12 @@ def _write_datasheet(
     if not run.config.datasheet:
         return
     out = {edit.change.path for edit in edits}
+    kept = [picture for picture in pictures if picture.item.path not in out]
     measured = describe_pictures(
-        [picture for picture in pictures if picture.item.path not in out],
+        kept,
         findings,
+        task=items.task,
+        counts=_count(items, kept),
         n_quarantined=len(items.quarantined),
         n_relabelled=len(items.relabelled),
         n_left_out_now=len(out),
@@ -388,8 +458,10 @@ def _write_page(run: _Run, items: Items, pictures: Sequence[Picture], findings: 
             name=items.root.resolve().name,
             root=os.fspath(items.root.absolute()),
             findings=findings,
-            counts=count_classes(pictures),
-            styles=share_styles(pictures),
+            task=items.task,
+            n_pictures=len(pictures),
+            counts=_count(items, pictures),
+            styles=share_styles(_name(items, pictures)),
             thumbnails=thumbnails,
             labels={picture.item.path: picture.item.label for picture in pictures},
             splits={picture.item.path: picture.item.split or "" for picture in pictures},

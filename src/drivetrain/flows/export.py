@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from drivetrain.arrays import FloatArray
 from drivetrain.bundle.archive import Bundle, write_bundle
 from drivetrain.bundle.arrays import write_arrays
-from drivetrain.bundle.fixtures import pack
+from drivetrain.bundle.fixtures import pack, read_spreads
 from drivetrain.bundle.manifest import Manifest
 from drivetrain.data.datasheet import write_datasheet
+from drivetrain.data.side_counts import SideCounts
 from drivetrain.flows.calibrate import Calibration
+from drivetrain.flows.evaluate import AnyEvaluation
 from drivetrain.flows.fixtures import FixtureSource, choose_fixtures
 from drivetrain.imaging.preprocess import Preprocess
 from drivetrain.inspect.model_card import ModelCard, write_model_card
-from drivetrain.learn.export import attach_head
-from drivetrain.learn.head import Head
-from drivetrain.learn.trunk import Trunk
+from drivetrain.runtime.decision import open_policy
 from drivetrain.runtime.session import Session
-from drivetrain.trust.calibration import softmax
-from drivetrain.trust.evaluation import Evaluation
+from drivetrain.task import Task
 
 __all__ = ["TOLERANCE", "ExportInput", "Exported", "export_bundle"]
 
@@ -39,17 +39,19 @@ class ExportInput:
     """All that goes into a bundle."""
 
     path: Path
-    trunk: Trunk
+    task: Task
+    backbone: str  # in words, with its licence
     preprocess: Preprocess
-    head: Head
+    model: bytes  # model.onnx
+    tensors: Mapping[str, NDArray[Any]]  # what was fitted, for weights.safetensors
     classes: tuple[str, ...]
     calibration: Calibration
-    evaluation: Evaluation
+    evaluation: AnyEvaluation
     candidates: Sequence[Image.Image]  # for fixtures: held-out pictures, the least certain first
     fixture_source: FixtureSource
     training: Mapping[str, Any]
     lineage: Mapping[str, Any]
-    counts: Mapping[str, Mapping[str, int]]  # side -> class -> pictures
+    counts: SideCounts
     unreadable: Sequence[tuple[str, str]]  # (path, reason)
     datasheet: str | None = None  # the text of datasheet.md beside the data
 
@@ -67,12 +69,18 @@ def export_bundle(given: ExportInput) -> Exported:
     from safetensors.numpy import save as save_tensors  # only training has it
 
     name = given.path.stem
-    model = attach_head(given.trunk.model, weight=given.head.weight, bias=given.head.bias)
-    session = Session(model)
-    temperature = float(given.calibration.decision["temperature"])
+    session = Session(given.model)
+    decision = given.calibration.decision
+    policy = open_policy(
+        given.task,
+        decision,
+        given.calibration.arrays,
+        feature_count=int(session.outputs["frozen"][1] or 0),
+        output_count=len(given.classes),
+    )
 
     def answer(pixels: FloatArray) -> FloatArray:
-        return softmax(session.run(["logits"], pixels)[0][0], temperature=temperature)
+        return policy.row(session.run(["logits"], pixels)[0][0])
 
     choice = choose_fixtures(
         given.candidates,
@@ -81,24 +89,26 @@ def export_bundle(given: ExportInput) -> Exported:
         answer=answer,
         tolerance=TOLERANCE,
         seed=int(given.lineage["seed"]),
+        task=given.task,
+        spreads=read_spreads(decision, task=given.task, output_count=len(given.classes)),
     )
     manifest = Manifest(
         name=name,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        task="classification",
+        task=given.task,
         classes=given.classes,
         preprocess=given.preprocess.ops,
         training=given.training,
-        decision=given.calibration.decision,
+        decision=decision,
         evaluation=given.evaluation.as_json(),
         lineage={**given.lineage, "drivetrain": installed_version("drivetrain")},
         runtime={"onnxruntime": installed_version("onnxruntime"), "numpy": np.__version__, "providers": ["cpu"]},
         tolerance=TOLERANCE,
     )
     members = {
-        "model.onnx": model,
+        "model.onnx": given.model,
         "reference.npz": write_arrays(given.calibration.arrays),
-        "weights.safetensors": save_tensors({"head.weight": given.head.weight, "head.bias": given.head.bias}),
+        "weights.safetensors": save_tensors(dict(given.tensors)),
         "MODEL_CARD.md": _model_card(given, manifest).encode(),
         "DATASHEET.md": write_datasheet(
             name, counts=given.counts, unreadable=given.unreadable, beside=given.datasheet
@@ -116,7 +126,7 @@ def _model_card(given: ExportInput, manifest: Manifest) -> str:
             evaluation=given.evaluation,
             policy_statement=given.calibration.promise.statement,
             pictures="pictures held out of training",
-            backbone=f"{given.trunk.name} ({given.trunk.licence})",
+            backbone=given.backbone,
             counts=given.counts,
             n_unreadable=len(given.unreadable),
             provenance={key: str(value) for key, value in manifest.lineage.items() if value is not None},

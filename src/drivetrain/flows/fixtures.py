@@ -10,19 +10,20 @@ import numpy as np
 from PIL import Image
 
 from drivetrain.arrays import FloatArray
-from drivetrain.bundle.fixtures import Fixture, compare_answers, encode_picture, make_synthetic_pictures
+from drivetrain.bundle.fixtures import Fixture, encode_picture, make_synthetic_pictures, measure_differences
 from drivetrain.errors import UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits, apply_exif_turn
 from drivetrain.imaging.preprocess import Preprocess
+from drivetrain.task import Task
 
-__all__ = ["FixtureChoice", "FixtureSource", "choose_fixtures", "perturb_preprocess"]
+__all__ = ["FixtureChoice", "FixtureSource", "choose_fixtures", "perturb_preprocess", "rank_telling"]
 
 FixtureSource = Literal["validation", "synthetic"]
 _FROM_VALIDATION, _SYNTHETIC, _SYNTHETIC_TRIED = 2, 2, 24  # few: each is run at every load
 _SURELY = 2.0  # times the tolerance: what is noticed here by a hair may pass on another machine
 _MARGIN_PX = 1.5  # fixtures are this much larger than the network's input, so that resizing has work to do
 
-Answer = Callable[[FloatArray], FloatArray]  # pixels (1, 3, h, w) -> calibrated probabilities (k,)
+Answer = Callable[[FloatArray], FloatArray]  # pixels (1, 3, h, w) -> the row (k,) that the bundle's policy makes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,26 +42,34 @@ def choose_fixtures(
     answer: Answer,
     tolerance: float,
     seed: int,
+    task: Task = "classification",
+    spreads: FloatArray | None = None,
 ) -> FixtureChoice:
     """Fixtures from `candidates` (held-out pictures, the least certain first), or made from nothing.
 
-    The pictures of which the model is least sure show a change best.
+    The pictures of which the model is least sure show a change best; where it measures, those whose values lie far
+    apart: what a value may differ by is a share of that, and of the training values' `spreads`.
     """
     side = round(preprocess.size * _MARGIN_PX)
     made = make_synthetic_pictures(_SYNTHETIC_TRIED, side=side, seed=seed)
     picked = list(candidates[:_FROM_VALIDATION]) if source == "validation" else []
     count = _SYNTHETIC if picked else _FROM_VALIDATION + _SYNTHETIC
-    unsure = sorted(made, key=lambda image: _margin(answer(preprocess.from_image(image)[np.newaxis])))
-    pictures = [apply_exif_turn(image) for image in picked] + unsure[:count]
+    rows = [answer(preprocess.from_image(image)[np.newaxis]) for image in made]
+    telling = [made[at] for at in rank_telling(rows, task)]
+    pictures = [apply_exif_turn(image) for image in picked] + telling[:count]
     fixtures = []
     for index, image in enumerate(pictures):
         data = encode_picture(image, max_side=side, is_turned=index % 3 == 1)
-        probabilities = answer(_pixels(preprocess, data))
-        fixtures.append(Fixture(name=f"{index:03}.png", picture=data, probabilities=probabilities))
+        fixtures.append(Fixture(name=f"{index:03}.png", picture=data, answer=answer(_pixels(preprocess, data))))
+
+    def differences(changed: Preprocess) -> list[float]:
+        rows = [answer(_pixels(changed, fixture.picture)) for fixture in fixtures]
+        return measure_differences([fixture.answer for fixture in fixtures], rows, task=task, spreads=spreads)
+
     unnoticed = [
         what
         for what, changed in perturb_preprocess(preprocess.ops).items()
-        if not _notices(fixtures, Preprocess(changed), answer, tolerance)
+        if not _notices(differences, Preprocess(changed), tolerance)
     ]
     return FixtureChoice(fixtures=tuple(fixtures), unnoticed=tuple(unnoticed))
 
@@ -94,6 +103,15 @@ def perturb_preprocess(ops: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[
     return changes
 
 
+def rank_telling(rows: Sequence[FloatArray], task: Task) -> list[int]:
+    """Places of rows of answers, those that would show a change best first."""
+    if task == "regression":  # the lowest, the highest, the second lowest, and so on
+        order = np.argsort([row[0] for row in rows], kind="stable").tolist()
+        return [order[at // 2] if at % 2 == 0 else order[-1 - at // 2] for at in range(len(order))]
+    margins = [_margin(row) if task == "classification" else float(np.abs(row).min()) for row in rows]
+    return [int(at) for at in np.argsort(margins, kind="stable")]
+
+
 def _margin(probabilities: FloatArray) -> float:
     """How sure an answer is, in steps that even a sure model's answers show."""
     first, second = np.sort(np.log(np.maximum(probabilities, 1e-300)))[[-1, -2]]
@@ -104,12 +122,9 @@ def _pixels(preprocess: Preprocess, data: bytes) -> FloatArray:
     return preprocess.from_bytes(data, name="fixture", limits=DecodeLimits())[np.newaxis]
 
 
-def _notices(fixtures: Sequence[Fixture], changed: Preprocess, answer: Answer, tolerance: float) -> bool:
-    for fixture in fixtures:
-        try:
-            got = answer(_pixels(changed, fixture.picture))
-        except UnreadablePicture:  # pragma: no cover - a PNG of our own making is readable
-            return True
-        if not compare_answers(fixture.probabilities, got) <= _SURELY * tolerance:
-            return True
-    return False
+def _notices(differences: Callable[[Preprocess], list[float]], changed: Preprocess, tolerance: float) -> bool:
+    try:
+        found = differences(changed)
+    except UnreadablePicture:  # pragma: no cover - a PNG of our own making is readable
+        return True
+    return any(not difference <= _SURELY * tolerance for difference in found)

@@ -11,7 +11,7 @@ from PIL import Image
 from drivetrain.errors import UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits, apply_exif_turn, decode_picture
 from drivetrain.imaging.picture_file import read_picture_file
-from drivetrain.inspect.interpretation import Interpretation
+from drivetrain.inspect.interpretation import AnyInterpretation
 from drivetrain.inspect.report import make_thumbnail
 from drivetrain.runtime.parallel import map_in_order
 
@@ -35,7 +35,7 @@ def open_pictures(files: Sequence[Path], limits: DecodeLimits) -> list[Image.Ima
 
 
 def load_thumbnails(
-    interpretation: Interpretation, *, root: Path, limits: DecodeLimits, threads: int
+    interpretation: AnyInterpretation, *, root: Path, limits: DecodeLimits, threads: int
 ) -> dict[str, bytes]:
     """path -> JPEG for the mistakes (the worst first) and a few that were right."""
     mistakes, right, shown = [], [], Counter[str]()

@@ -12,13 +12,14 @@ from drivetrain.bundle.manifest import Manifest
 from drivetrain.data.items import Items
 from drivetrain.data.lineage import digest_items
 from drivetrain.data.split import Split
+from drivetrain.flows.fitting import Fitted
 from drivetrain.inspect.duplicates import Duplicates
-from drivetrain.learn.head import Head, find_tied
+from drivetrain.learn.head import find_tied
 from drivetrain.learn.trunk import Trunk
 from drivetrain.runtime.features import FeatureTable
+from drivetrain.task import Task
 
 __all__ = [
-    "count_labels",
     "describe_lineage",
     "describe_splitter",
     "describe_training",
@@ -28,31 +29,35 @@ __all__ = [
 ]
 
 
-def count_labels(split: Split, classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """{"train": {class: n}, "valid": {class: n}}."""
-    sides = {"train": split.train, "valid": split.valid}
-    return {side: {name: sum(item.label == name for item in of) for name in classes} for side, of in sides.items()}
+_BLOCKS: dict[Task, str] = {
+    "classification": "CategoryBlock",
+    "multilabel": "MultiCategoryBlock",
+    "regression": "RegressionBlock",
+}
 
 
 def describe_training(
-    split: Split, head: Head, *, method: str, resize: str, splitter: Mapping[str, Any]
+    split: Split,
+    fitted: Fitted,
+    *,
+    task: Task,
+    asked: str,
+    resize: str,
+    class_weights: str | None,
+    splitter: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The manifest's `training`: what it takes to do it again."""
     return {
-        "blocks": ["ImageBlock", "CategoryBlock"],
+        "blocks": ["ImageBlock", _BLOCKS[task]],
         "splitter": dict(splitter),
         "item_tfms": [{"name": "Resize", "method": resize}],
         "batch_tfms": [],
-        "method": method,
+        "method": fitted.method,
+        **({"asked": asked} if asked != fitted.method else {}),
+        **({"class_weights": class_weights} if class_weights else {}),
         "n_train": len(split.train),
         "n_valid": len(split.valid),
-        "head": {
-            "penalty": head.penalty,
-            "cv_folds": head.cv_folds,
-            "cv_log_loss": head.cv_log_loss,
-            "cv_accuracy": head.cv_accuracy,
-            "cv_path": [list(step) for step in head.cv_path],
-        },
+        **fitted.record,
     }
 
 
@@ -166,18 +171,25 @@ def describe_lineage(readable: Items, table: FeatureTable, split: Split, trunk: 
     }
 
 
-def list_facts(manifest: Manifest, *, version: str, table: FeatureTable) -> dict[str, str]:
+def list_facts(manifest: Manifest, fitted: Fitted, *, version: str, table: FeatureTable) -> dict[str, str]:
     """The run in a few lines for the report."""
-    training, lineage, head = manifest.training, manifest.lineage, manifest.training["head"]
+    training, lineage = manifest.training, manifest.lineage
     size = next(op["size"] for op in reversed(manifest.preprocess) if "size" in op)
+    chosen = ", chosen by auto" if training.get("asked") == "auto" else ""
     return {
         "Version": version,
-        "Method": f"{training['method']}: frozen trunk, logistic head",
+        "Method": f"{training['method']}: {_METHODS[training['method']]}{chosen}",
         "Backbone": f"{lineage['backbone']} ({lineage['backbone_licence']})",
         "Picture size": f"{size} x {size}, by {training['item_tfms'][0]['method']}",
         "Pictures": f"{training['n_train']:,} to train on, {training['n_valid']:,} held out",
         "From the cache": f"{len(table.rows) - table.n_computed:,} of {len(table.rows):,}",
-        "Penalty": f"{head['penalty']:g}, by {head['cv_folds']}-fold cross-validation "
-        f"(accuracy there {100 * head['cv_accuracy']:.1f} %)",
+        **fitted.facts,
         "Seed": str(lineage["seed"]),
     }
+
+
+_METHODS = {
+    "head": "frozen trunk, linear head",
+    "top": "frozen trunk, its last pieces trained with the head",
+    "full": "all of the network trained",
+}

@@ -11,26 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from drivetrain.arrays import FloatArray, IntArray
+from drivetrain.arrays import IntArray
 from drivetrain.data.datasheet import read_datasheet
 from drivetrain.data.items import Item, Items, read_items
-from drivetrain.data.split import (
-    Split,
-    check_classes,
-    check_valid_share,
-    number_groups,
-    order_by_seed,
-    split_items,
-)
-from drivetrain.errors import InvalidConfig, InvalidInput, Unavailable
+from drivetrain.data.side_counts import count_sides
+from drivetrain.data.split import Split, check_classes, number_groups, order_by_seed, split_items
+from drivetrain.data.targets import find_strata
+from drivetrain.errors import InvalidInput, Unavailable
 from drivetrain.flows.calibrate import Calibration, calibrate
 from drivetrain.flows.clock import LapClock
-from drivetrain.flows.evaluate import evaluate_answers, stack_probabilities
+from drivetrain.flows.evaluate import AnyEvaluation, evaluate_answers, interpret_answers
 from drivetrain.flows.export import Exported, ExportInput, export_bundle
-from drivetrain.flows.fixtures import FixtureSource
+from drivetrain.flows.fitting import FitInput, Fitted, Side, fit_by_head
+from drivetrain.flows.fixtures import rank_telling
 from drivetrain.flows.illustrate import load_thumbnails, open_pictures
 from drivetrain.flows.record import (
-    count_labels,
     describe_lineage,
     describe_splitter,
     describe_training,
@@ -38,55 +33,25 @@ from drivetrain.flows.record import (
     note_copies,
     note_groups,
 )
+from drivetrain.flows.train_config import METHODS, TrainConfig
 from drivetrain.imaging.decode import DecodeLimits
-from drivetrain.imaging.preprocess import Fit, Preprocess, declare_preprocess
+from drivetrain.imaging.preprocess import Preprocess, declare_preprocess
 from drivetrain.inspect.duplicates import find_duplicates
-from drivetrain.inspect.interpretation import Interpretation
+from drivetrain.inspect.interpretation import AnyInterpretation
 from drivetrain.inspect.report import Report, write_report
-from drivetrain.learn.head import Head, fit_head
 from drivetrain.learn.trunk import Trunk, prepare_trunk
 from drivetrain.progress import Progress
-from drivetrain.runtime.decision import DecisionPolicy
+from drivetrain.runtime.decision import open_policy
 from drivetrain.runtime.feature_cache import FeatureCache
 from drivetrain.runtime.features import FeatureTable, FrozenTrunk, extract_features
 from drivetrain.settings import Settings
-from drivetrain.trust.evaluation import Evaluation
+from drivetrain.task import Task
+from drivetrain.trust.learning_curve import LearningCurve
 
 __all__ = ["METHODS", "TrainConfig", "TrainResult", "train"]
 
-METHODS = ("head",)
 _REPORT = "report.html"
 _MOST_CANDIDATES = 8  # held-out pictures offered as fixtures, the least certain
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
-    """What a run is told."""
-
-    data: Path
-    out: Path  # NAME.dt; its stem is the model's name
-    method: str = "head"
-    backbone: str = "efficientnet_lite0"
-    size: int | None = None  # pixels a side; None is the backbone's own
-    resize: Fit = "crop"
-    valid_share: float = 0.2  # of each class, where the data has no split of its own
-    seed: int = 42
-    fixtures: FixtureSource = "validation"
-    max_error: float = 0.05  # share of wrong decisions that the deferral promise allows
-
-    def __post_init__(self) -> None:
-        _check("--method", self.method, METHODS)
-        _check("--resize", self.resize, ("crop", "pad", "squish"))
-        _check("--fixtures", self.fixtures, ("validation", "synthetic"))
-        if self.out.suffix != ".dt" or not self.out.stem:
-            raise InvalidConfig("-o", got=str(self.out), want="a file NAME.dt", hint="Example: -o bears.dt")
-        if self.out.is_dir():
-            raise InvalidConfig("-o", got=f"{self.out}, a folder", want="a file NAME.dt")
-        check_valid_share(self.valid_share)
-        if self.seed < 0:
-            raise InvalidConfig("--seed", got=self.seed, want="a whole number, at least 0")
-        if not 0 < self.max_error < 1:
-            raise InvalidConfig("--max-error", got=self.max_error, want="a share between 0 and 1, such as 0.05")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +62,9 @@ class TrainResult:
     report: Path
     version: str
     digest: str
-    evaluation: Evaluation
+    task: Task
+    method: str  # that made the model: what auto chose
+    evaluation: AnyEvaluation
     statement: str
     n_train: int
     n_valid: int
@@ -106,6 +73,7 @@ class TrainResult:
     notes: tuple[str, ...]
     timings: tuple[tuple[str, float], ...]  # (name, seconds)
     seconds: float
+    curve: LearningCurve | None = None  # where it was asked for
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -114,6 +82,8 @@ class TrainResult:
             "report": str(self.report),
             "version": self.version,
             "digest": self.digest,
+            "task": self.task,
+            "method": self.method,
             "n_train": self.n_train,
             "n_valid": self.n_valid,
             "n_computed": self.n_computed,
@@ -123,17 +93,8 @@ class TrainResult:
             "timings_s": dict(self.timings),
             "seconds": self.seconds,
             "evaluation": self.evaluation.as_json(),
+            **({"learning_curve": self.curve.as_json()} if self.curve else {}),
         }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Side:
-    """One side of the split as arrays, in an order that says nothing."""
-
-    items: tuple[Item, ...]
-    features: FloatArray
-    labels: IntArray
-    groups: IntArray  # pictures that must stay together share a number: of one group, or copies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,18 +104,18 @@ class _Data:
     readable: Items
     table: FeatureTable
     split: Split
-    train: _Side
-    valid: _Side
+    train: Side
+    valid: Side
     unreadable: tuple[tuple[str, str], ...]  # (path, reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judged:
-    """What the held-out pictures say of the head."""
+    """What the held-out pictures say of the model."""
 
     calibration: Calibration
-    evaluation: Evaluation
-    interpretation: Interpretation
+    evaluation: AnyEvaluation
+    interpretation: AnyInterpretation
 
 
 @dataclass(slots=True)
@@ -188,30 +149,42 @@ def train(config: TrainConfig, *, settings: Settings, progress: Progress) -> Tra
         table = _extract(run, items, trunk, preprocess)
     with run.clock.lap("finding copies and splitting"):
         data = _divide(run, items, table)
-    with run.clock.lap("fitting the head"):
-        head = fit_head(
-            data.train.features,
-            data.train.labels,
-            class_count=len(data.readable.classes),
-            threads=settings.worker_threads,
-            progress=progress,
-            groups=data.train.groups,
-        )
+    fit_input = FitInput(
+        task=data.readable.task,
+        classes=data.readable.classes,
+        trunk=trunk,
+        preprocess=preprocess,
+        train=data.train,
+        valid=data.valid,
+        options=config.fit_options,
+        settings=settings,
+        limits=run.limits,
+        progress=progress,
+    )
+    with run.clock.lap("fitting the head" if config.method == "head" else "training"):
+        fitted = _fit(config.method, fit_input)
     with run.clock.lap("calibrating and evaluating"):
-        judged = _judge(run, head, data)
+        judged = _judge(run, fitted, data)
+    curve = None
+    if config.learning_curve:
+        with run.clock.lap("learning from parts of the data"):
+            curve = _draw_curve(fit_input, fitted)
+        run.notes.append(curve.sentence)
     with run.clock.lap("writing the bundle"):
-        exported = _export(run, data, trunk, preprocess, head, judged)
-    run.notes += [*judged.calibration.notes, *exported.notes]
+        exported = _export(run, data, trunk, preprocess, fitted, judged)
+    run.notes += [*fitted.notes, *judged.calibration.notes, *exported.notes]
     with run.clock.lap("writing the report"):
         thumbnails = load_thumbnails(
             judged.interpretation, root=items.root, limits=run.limits, threads=settings.worker_threads
         )
-    report = _report(run, data, judged, exported, thumbnails)
+    report = _report(run, data, fitted, judged, exported, thumbnails, curve)
     return TrainResult(
         bundle=config.out,
         report=report,
         version=exported.bundle.version,
         digest=exported.bundle.manifest.digest,
+        task=data.readable.task,
+        method=fitted.method,
         evaluation=judged.evaluation,
         statement=judged.calibration.promise.statement,
         n_train=len(data.split.train),
@@ -221,6 +194,42 @@ def train(config: TrainConfig, *, settings: Settings, progress: Progress) -> Tra
         notes=tuple(run.notes),
         timings=tuple(run.clock.laps),
         seconds=run.clock.total,
+        curve=curve,
+    )
+
+
+def _fit(method: str, given: FitInput) -> Fitted:
+    """Each method in a module of its own, loaded when it is asked for: `head` must not wait for torch."""
+    if method == "head":
+        return fit_by_head(given)
+    if method == "top":
+        from drivetrain.flows.fit_top import fit_by_top
+
+        return fit_by_top(given)
+    if method == "full":
+        from drivetrain.flows.fit_full import fit_by_full
+
+        return fit_by_full(given)
+    from drivetrain.flows.auto import fit_by_auto
+
+    return fit_by_auto(given)
+
+
+def _draw_curve(given: FitInput, fitted: Fitted) -> LearningCurve:
+    from drivetrain.flows.learning_curve import learning_curve  # its scipy costs 0.3 s
+
+    return learning_curve(
+        given.train.features,
+        given.train.targets,
+        task=given.task,
+        groups=given.train.groups,
+        class_count=given.n_out,
+        threads=given.settings.worker_threads,
+        progress=given.progress,
+        seed=given.options.seed,
+        classes=given.classes,
+        penalty=fitted.record["head"]["penalty"],
+        class_weights=given.options.class_weights,  # type: ignore[arg-type]
     )
 
 
@@ -244,8 +253,8 @@ def _read(run: _Run) -> Items:
             want="pictures to learn from",
             hint="`drivetrain evaluate` reads those marked test.",
         )
-    check_classes(items.items, unreadable=())
-    split_items(everything.items, valid_share=run.config.valid_share, seed=run.config.seed)
+    check_classes(items.items, unreadable=(), task=items.task)
+    split_items(everything.items, valid_share=run.config.valid_share, seed=run.config.seed, task=items.task)
     if len(everything) > len(items):
         run.notes.append(
             f"Left alone, because marked test: {len(everything) - len(items):,} pictures. "
@@ -278,18 +287,18 @@ def _divide(run: _Run, items: Items, table: FeatureTable) -> _Data:
     if unreadable:
         run.notes.append(f"Left out, because they could not be read: {len(unreadable):,} files. None was deleted.")
     readable = items.keep([items.items[row] for row in table.rows])
-    check_classes(readable.items, unreadable=[items.items[index] for index, _ in table.unreadable])
+    check_classes(readable.items, unreadable=[items.items[index] for index, _ in table.unreadable], task=items.task)
     copies = find_duplicates(table.digests, table.fingerprints, table.features)
     alike = [[readable.items[row].path for row in rows] for rows in copies.groups]
     seed = run.config.seed
-    split = split_items(readable.items, valid_share=run.config.valid_share, seed=seed, copies=alike)
+    split = split_items(readable.items, valid_share=run.config.valid_share, seed=seed, copies=alike, task=items.task)
     groups = np.array(number_groups(readable.items, alike), dtype=np.int64)
     train_side, valid_side = (_gather(side, readable, table, groups, seed) for side in (split.train, split.valid))
     run.notes += note_copies(readable, copies, split)
     run.notes += note_groups(
         readable.classes,
-        train=(train_side.labels, train_side.groups),
-        valid=(valid_side.labels, valid_side.groups),
+        train=(find_strata(train_side.targets, task=items.task), train_side.groups),
+        valid=(find_strata(valid_side.targets, task=items.task), valid_side.groups),
         parted=split.parted,
     )
     return _Data(
@@ -302,78 +311,104 @@ def _divide(run: _Run, items: Items, table: FeatureTable) -> _Data:
     )
 
 
-def _gather(side: Sequence[Item], readable: Items, table: FeatureTable, groups: IntArray, seed: int) -> _Side:
+def _gather(side: Sequence[Item], readable: Items, table: FeatureTable, groups: IntArray, seed: int) -> Side:
     row_of = {item.path: row for row, item in enumerate(readable.items)}
-    index_of = {name: i for i, name in enumerate(readable.classes)}
     shuffled = order_by_seed(side, seed)
     rows = [row_of[item.path] for item in shuffled]
-    return _Side(
+    return Side(
         items=tuple(shuffled),
+        files=tuple(readable.file(item) for item in shuffled),
+        digests=tuple(table.digests[row] for row in rows),
         features=table.features[rows],
-        labels=np.array([index_of[item.label] for item in shuffled], dtype=np.int64),
+        targets=readable.targets(shuffled),
         groups=groups[rows],
     )
 
 
-def _judge(run: _Run, head: Head, data: _Data) -> _Judged:
-    valid = data.valid
-    logits = head.logits(valid.features)
+def _judge(run: _Run, fitted: Fitted, data: _Data) -> _Judged:
+    valid, classes, task = data.valid, data.readable.classes, data.readable.task
     calibration = calibrate(
-        train_features=data.train.features,
-        train_labels=data.train.labels,
-        valid_features=valid.features,
-        valid_labels=valid.labels,
-        valid_logits=logits,
+        task=task,
+        train_features=fitted.train_frozen,
+        train_labels=data.train.targets,
+        valid_features=fitted.valid_frozen,
+        valid_labels=valid.targets,
+        valid_logits=fitted.valid_logits,
         valid_groups=valid.groups,
         max_error=run.config.max_error,
+        class_names=classes,
     )
-    classes = data.readable.classes
-    policy = DecisionPolicy(calibration.decision, calibration.arrays, feature_count=valid.features.shape[1])
-    answers = [policy.decide(*one, classes, "") for one in zip(logits, valid.features, strict=True)]
-    paths = [item.path for item in valid.items]
+    policy = open_policy(
+        task,
+        calibration.decision,
+        calibration.arrays,
+        feature_count=fitted.valid_frozen.shape[1],
+        output_count=len(classes),
+    )
+    pairs = zip(fitted.valid_logits, fitted.valid_frozen, strict=True)
+    answers = [policy.decide(logits, frozen, classes, "") for logits, frozen in pairs]
     run.notes.append(
         "Calibration and promise come from these same held-out pictures, in two halves; "
         "`drivetrain evaluate` on pictures from elsewhere is the harder and better test."
     )
+    paths = [item.path for item in valid.items]
     return _Judged(
         calibration=calibration,
-        evaluation=evaluate_answers(answers, valid.labels, classes),
-        interpretation=Interpretation(
-            probs=stack_probabilities(answers), labels=valid.labels, paths=paths, classes=classes
-        ),
+        evaluation=evaluate_answers(answers, valid.targets, classes),
+        interpretation=interpret_answers(answers, valid.targets, paths=paths, classes=classes),
     )
 
 
-def _export(run: _Run, data: _Data, trunk: Trunk, preprocess: Preprocess, head: Head, judged: _Judged) -> Exported:
+def _export(run: _Run, data: _Data, trunk: Trunk, preprocess: Preprocess, fitted: Fitted, judged: _Judged) -> Exported:
     config, readable, split = run.config, data.readable, data.split
-    unsure = np.argsort(_margins(judged.interpretation.probs), kind="stable")[:_MOST_CANDIDATES]
+    policy = open_policy(
+        readable.task,
+        judged.calibration.decision,
+        judged.calibration.arrays,
+        feature_count=fitted.valid_frozen.shape[1],
+        output_count=len(readable.classes),
+    )
+    rows = [policy.row(logits) for logits in fitted.valid_logits]
+    telling = rank_telling(rows, readable.task)[:_MOST_CANDIDATES]
     return export_bundle(
         ExportInput(
             path=config.out,
-            trunk=trunk,
+            task=readable.task,
+            backbone=f"{trunk.name} ({trunk.licence})",
             preprocess=preprocess,
-            head=head,
+            model=fitted.model,
+            tensors=fitted.tensors,
             classes=readable.classes,
             calibration=judged.calibration,
             evaluation=judged.evaluation,
-            candidates=open_pictures([readable.file(data.valid.items[i]) for i in unsure], run.limits),
+            candidates=open_pictures([readable.file(data.valid.items[i]) for i in telling], run.limits),
             fixture_source=config.fixtures,
             training=describe_training(
                 split,
-                head,
-                method=config.method,
+                fitted,
+                task=readable.task,
+                asked=config.method,
                 resize=config.resize,
+                class_weights=config.class_weights,
                 splitter=describe_splitter(readable, split, valid_share=config.valid_share, seed=config.seed),
             ),
             lineage=describe_lineage(readable, data.table, split, trunk, seed=config.seed),
-            counts=count_labels(split, readable.classes),
+            counts=count_sides(readable, {"train": split.train, "valid": split.valid}),
             unreadable=data.unreadable,
             datasheet=read_datasheet(readable.root),
         )
     )
 
 
-def _report(run: _Run, data: _Data, judged: _Judged, exported: Exported, thumbnails: dict[str, bytes]) -> Path:
+def _report(
+    run: _Run,
+    data: _Data,
+    fitted: Fitted,
+    judged: _Judged,
+    exported: Exported,
+    thumbnails: dict[str, bytes],
+    curve: LearningCurve | None,
+) -> Path:
     manifest = exported.bundle.manifest
     path = run.config.out.with_name(_REPORT)
     write_report(
@@ -387,21 +422,11 @@ def _report(run: _Run, data: _Data, judged: _Judged, exported: Exported, thumbna
             pictures="pictures held out of training",
             root=str(data.readable.root.absolute()),
             thumbnails=thumbnails,
-            facts=list_facts(manifest, version=exported.bundle.version, table=data.table),
+            facts=list_facts(manifest, fitted, version=exported.bundle.version, table=data.table),
             timings=[*run.clock.laps],
             unreadable=data.unreadable,
             notes=run.notes,
+            curve=curve,
         ),
     )
     return path
-
-
-def _margins(probs: FloatArray) -> FloatArray:
-    ranked = np.sort(probs, axis=1)
-    out: FloatArray = ranked[:, -1] - ranked[:, -2]
-    return out
-
-
-def _check(option: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise InvalidConfig(option, got=value, want="one of " + ", ".join(allowed))

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from drivetrain.data.datasheet import QUESTIONS
 from drivetrain.files import write_whole
 from drivetrain.imaging.style import STYLE_FLAGS
+from drivetrain.task import Task
 
 from .findings import SEVERITIES, Finding
 from .report_view import percent
@@ -24,6 +25,12 @@ __all__ = ["CheckReport", "choose_examples", "render_check_report", "write_check
 _MOST_GROUPS = {"error": 12, "warning": 12, "note": 6}  # of a finding
 _MOST_OF_GROUP = 6
 _MOST_DETAILS = 12
+# task -> what is counted: one, many, and what of it
+_COUNTED: dict[Task, tuple[str, str, str]] = {
+    "classification": ("class", "classes", "How many pictures each class has"),
+    "multilabel": ("label", "labels", "How many pictures bear each label"),
+    "regression": ("value", "values", "How many pictures bear each value"),
+}
 _TITLES = {"error": "errors", "warning": "warnings", "note": "notes"}
 
 
@@ -34,11 +41,13 @@ class CheckReport:
     name: str
     root: str  # folder that the paths start from
     findings: Sequence[Finding]
-    counts: Mapping[str, Mapping[str, int]]  # part -> class -> pictures
+    counts: Mapping[str, Mapping[str, int]]  # part -> class, label or value -> pictures
     styles: Mapping[str, Mapping[str, float]]  # class -> flag -> share
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)  # path -> JPEG
     labels: Mapping[str, str] = field(default_factory=dict)  # path -> class
     splits: Mapping[str, str] = field(default_factory=dict)  # path -> train, valid, test or ""
+    task: Task = "classification"
+    n_pictures: int | None = None  # None: what the counts add up to, as they do where each picture has one class
     open_questions: Sequence[str] = ()
     skipped: Sequence[str] = ()
     notes: Sequence[str] = ()
@@ -69,7 +78,10 @@ def render_check_report(report: CheckReport) -> str:
         classes=_view_classes(report),
         flags={flag: STYLE_FLAGS[flag] for flag in _flags(report)},
         questions={heading: QUESTIONS[heading] for heading in report.open_questions},
-        n_pictures=sum(sum(of.values()) for of in report.counts.values()),
+        n_pictures=(
+            sum(sum(of.values()) for of in report.counts.values()) if report.n_pictures is None else report.n_pictures
+        ),
+        counted=_COUNTED[report.task],
         style=Markup(style),  # noqa: S704  our own files
     )
 

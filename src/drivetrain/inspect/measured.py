@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from drivetrain.data.datasheet import escape_markdown
 from drivetrain.imaging.style import STYLE_FLAGS
+from drivetrain.task import Task
 
 from .balance_findings import count_classes
 from .findings import Finding, Picture, count_of, share_of
@@ -25,23 +26,31 @@ def describe_pictures(
     n_quarantined: int,
     n_relabelled: int,
     n_left_out_now: int = 0,
+    task: Task = "classification",
+    counts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> str:
     """Markdown of the pictures that are used. Without a date or a machine's name: the same ones give the same words.
 
-    n_left_out_now are left out because of the findings, and none of the pictures any more.
+    n_left_out_now are left out because of the findings, and none of the pictures any more. counts, part -> class, label
+    or value -> pictures, are those of the classes where none are given.
     """
-    counts = count_classes(pictures)
+    counts = count_classes(pictures) if counts is None else counts
     parts = list(counts)
-    labels = sorted({picture.item.label for picture in pictures})
+    labels = sorted(next(iter(counts.values()), {}))
+    of, kind = {
+        "classification": (f"in {count_of(len(labels), 'class', 'classes')}", "class"),
+        "multilabel": (f"with {count_of(len(labels), 'label')}, none to many a picture", "label"),
+        "regression": (f"with {count_of(len(labels), 'value')} each", "value"),
+    }[task]
     lines = [
         "## What is there",
         "",
-        f"{count_of(len(pictures), 'readable picture')} in {count_of(len(labels), 'class', 'classes')}.",
+        f"{count_of(len(pictures), 'readable picture')} {of}.",
         "",
     ]
     if pictures:
         lines += [
-            "| class | " + " | ".join("pictures" if part == "all" else part for part in parts) + " |",
+            f"| {kind} | " + " | ".join("pictures" if part == "all" else part for part in parts) + " |",
             "|---|" + "---:|" * len(parts),
             *(
                 f"| {escape_markdown(label)} | " + " | ".join(f"{counts[part][label]:,}" for part in parts) + " |"

@@ -9,8 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from drivetrain.data.side_counts import SideCounts
 from drivetrain.trust.evaluation import Evaluation
+from drivetrain.trust.label_evaluation import MultiLabelEvaluation
+from drivetrain.trust.value_evaluation import ValueEvaluation
 
+from .report_values import number
 from .report_view import percent
 
 __all__ = ["ModelCard", "write_model_card"]
@@ -27,10 +31,10 @@ class ModelCard:
     """All that a model card tells."""
 
     name: str
-    evaluation: Evaluation
+    evaluation: Evaluation | MultiLabelEvaluation | ValueEvaluation
     policy_statement: str  # when it decides alone, and what is promised there
     backbone: str  # in words, with its licence
-    counts: Mapping[str, Mapping[str, int]]  # split -> class -> pictures, such as train and valid
+    counts: Mapping[str, Mapping[str, int]] | SideCounts  # split -> class -> pictures, such as train and valid
     pictures: str = "pictures it had never seen"  # what was evaluated
     dataset: str = "pictures of its maker"
     base_model: str = ""  # a Hugging Face id; left out when there is none
@@ -51,39 +55,58 @@ def write_model_card(card: ModelCard) -> str:
 
 
 def _front_matter(card: ModelCard) -> str:
+    # the hub has no name for measuring; of the two others it makes no difference
+    task = "image-regression" if isinstance(card.evaluation, ValueEvaluation) else "image-classification"
     lines = [
         "---",
         f"license: {_yaml(card.license)}",
         "library_name: drivetrain",
-        "pipeline_tag: image-classification",
+        *(["pipeline_tag: image-classification"] if task == "image-classification" else []),
         "tags:",
         "- drivetrain",
-        "- image-classification",
+        f"- {task}",
         "- onnx",
         *([f"base_model: {_yaml(card.base_model)}"] if card.base_model else []),
         "model-index:",
         f"- name: {_yaml(card.name)}",
         "  results:",
         "  - task:",
-        "      type: image-classification",
+        f"      type: {task}",
         "    dataset:",
         f"      name: {_yaml(card.dataset)}",
         "      type: imagefolder",
         "    metrics:",
     ]
-    for kind, value in (
-        ("accuracy", card.evaluation.accuracy),
-        ("f1", card.evaluation.macro_f1),
-        ("log_loss", card.evaluation.log_loss),
-    ):
-        lines += [f"    - type: {kind}", f"      value: {value:.4f}"]
+    for kind, value in _metrics(card.evaluation):
+        lines += [f"    - type: {kind}", f"      value: {value}"]
     return "\n".join([*lines, "---"])
 
 
+def _metrics(told: Evaluation | MultiLabelEvaluation | ValueEvaluation) -> list[tuple[str, str]]:
+    """(the hub's name, number) of what can be said."""
+    if isinstance(told, Evaluation):
+        found: dict[str, float | None] = {"accuracy": told.accuracy, "f1": told.macro_f1, "log_loss": told.log_loss}
+    elif isinstance(told, MultiLabelEvaluation):
+        found = {"f1": told.macro_f1, "average_precision": told.macro_average_precision, "accuracy": told.exact}
+    else:
+        first = told.per_value[0]
+        return [("mae", f"{first.mae:.6g}"), ("rmse", f"{first.rmse:.6g}")] + (
+            [] if first.r2 is None else [("r_squared", f"{first.r2:.4f}")]
+        )
+    return [(kind, f"{value:.4f}") for kind, value in found.items() if value is not None]
+
+
 def _use(card: ModelCard) -> list[str]:
-    classes = ", ".join(_md(label) for label in card.evaluation.classes)
+    names = ", ".join(_md(label) for label in card.evaluation.classes)
+    n = len(card.evaluation.classes)
+    if isinstance(card.evaluation, Evaluation):
+        what = f"Tells {n} classes of pictures apart: {names}."
+    elif isinstance(card.evaluation, MultiLabelEvaluation):
+        what = f"Finds any of {n} labels in a picture, none to all of them: {names}."
+    else:
+        what = f"Measures {names} of what a picture shows, in the unit of its labels."
     return [
-        f"Tells {len(card.evaluation.classes)} classes of pictures apart: {classes}.",
+        what,
         "## What it is for",
         _md(card.intended_use) or _UNFILLED,
         "## What it is not for",
@@ -92,21 +115,33 @@ def _use(card: ModelCard) -> list[str]:
 
 
 def _data(card: ModelCard) -> list[str]:
-    splits = list(card.counts)
+    counts = SideCounts.of(card.counts)
+    told = f"From {_md(card.dataset)}. Files that could not be read and were left out: {card.n_unreadable:,}."
+    if counts.task == "regression":
+        head = ["split", "value", "pictures", "lowest", "median", "highest", "standard deviation"]
+        rows = [
+            [_md(split), _md(name), f"{counts.pictures[split]:,}"]
+            + [number(value) for value in (of.low, of.median, of.high, of.spread)]
+            for split, values in counts.values.items()
+            for name, of in values.items()
+        ]
+        return ["## Data", told, _table(head, rows)]
+    splits = list(counts.labels)
     rows = [
-        [_md(label), *(f"{card.counts[split].get(label, 0):,}" for split in splits)]
+        [_md(label), *(f"{counts.labels[split].get(label, 0):,}" for split in splits)]
         for label in card.evaluation.classes
     ]
-    totals = ["**all**", *(f"{sum(card.counts[split].values()):,}" for split in splits)]
-    return [
-        "## Data",
-        f"From {_md(card.dataset)}. Files that could not be read and were left out: {card.n_unreadable:,}.",
-        _table(["class", *(_md(split) for split in splits)], [*rows, totals]),
-    ]
+    what, whole = ("class", "**all**") if counts.task == "classification" else ("label", "**all pictures**")
+    totals = [whole, *(f"{counts.pictures[split]:,}" for split in splits)]
+    return ["## Data", told, _table([what, *(_md(split) for split in splits)], [*rows, totals])]
 
 
 def _evaluation(card: ModelCard) -> list[str]:
     told = card.evaluation
+    if isinstance(told, MultiLabelEvaluation):
+        return _tell_labels(card, told)
+    if isinstance(told, ValueEvaluation):
+        return _tell_values(card, told)
     rows = [
         [
             _md(row.label),
@@ -136,6 +171,68 @@ def _evaluation(card: ModelCard) -> list[str]:
     ]
 
 
+def _tell_labels(card: ModelCard, told: MultiLabelEvaluation) -> list[str]:
+    rows = [
+        [
+            _md(row.label),
+            f"{row.n:,}",
+            _share(row.recall, row.recall_low, row.recall_high),
+            _share(row.precision, row.precision_low, row.precision_high),
+            _score(row.f1, row.f1_low, row.f1_high),
+            _score(row.average_precision, row.average_precision_low, row.average_precision_high),
+            f"{row.n_decided:,}",
+            _share(row.error, row.error_low, row.error_high),
+        ]
+        for row in told.per_label
+    ]
+    alone = told.deferral
+    macro_f1 = _score(told.macro_f1, told.macro_f1_low, told.macro_f1_high)
+    precision = _score(
+        told.macro_average_precision, told.macro_average_precision_low, told.macro_average_precision_high
+    )
+    head = ["label", "pictures", "recall", "precision", "F1", "average precision", "decided alone", "wrong there"]
+    return [
+        "## Evaluation",
+        f"**{percent(told.exact)} of {told.n:,} {_md(card.pictures)}** got every label right "
+        f"(95 % interval {percent(told.exact_low, unit='')} to {percent(told.exact_high)}).",
+        f"Macro F1 {macro_f1}, macro average precision {precision}, wrong labels {percent(told.wrong_share)} of all, "
+        f"Brier score {told.brier:.3f}, calibration error {percent(told.ece)}.",
+        _table(head, rows),
+        "## When it defers",
+        _md(card.policy_statement),
+        f"It decided every label of {alone.n_accepted:,} of these {told.n:,} pictures alone, "
+        f"{percent(alone.coverage)}, and had one wrong at least in {alone.n_wrong:,} of them: "
+        f"{_share(alone.error, alone.error_low, alone.error_high)}. "
+        f"It took {told.ood.n_flagged:,} of all, {percent(told.ood.rate)}, for something it does not know.",
+    ]
+
+
+def _tell_values(card: ModelCard, told: ValueEvaluation) -> list[str]:
+    rows = [
+        [
+            _md(row.name),
+            f"{number(row.mae)} ({number(row.mae_low)} to {number(row.mae_high)})",
+            f"{number(row.rmse)} ({number(row.rmse_low)} to {number(row.rmse_high)})",
+            _score(row.r2, row.r2_low, row.r2_high),
+            f"{number(row.bias)} ({number(row.bias_low)} to {number(row.bias_high)})",
+            _share(row.covered, row.covered_low, row.covered_high),
+        ]
+        for row in told.per_value
+    ]
+    first, alone = told.per_value[0], told.deferral
+    return [
+        "## Evaluation",
+        f"**Off by {number(first.mae)} on average**, on {told.n:,} {_md(card.pictures)} "
+        f"(95 % interval {number(first.mae_low)} to {number(first.mae_high)}), "
+        f"whose true values have a standard deviation of {number(first.truth_spread)}.",
+        _table(["value", "mean error", "root mean square", "R²", "bias", "truth within the interval"], rows),
+        "## When it defers",
+        _md(card.policy_statement),
+        f"It answered {alone.n_accepted:,} of these {told.n:,} pictures alone, {percent(alone.coverage)}. "
+        f"It took {told.ood.n_flagged:,} of all, {percent(told.ood.rate)}, for something it does not know.",
+    ]
+
+
 def _how_to(card: ModelCard) -> list[str]:
     file = re.sub(r"[\x00-\x1f/\\]", "_", card.name) + ".dt"  # a name must not break out of its line
     # a run of backquotes in a name must not close the block either
@@ -150,11 +247,25 @@ def _how_to(card: ModelCard) -> list[str]:
 
 
 def _limits(card: ModelCard) -> list[str]:
+    unknown = {
+        Evaluation: "It knows the classes above and no other; a picture of anything else should be deferred, and some "
+        "will not be.",
+        MultiLabelEvaluation: "It knows the labels above and no other; a picture of anything else should be deferred, "
+        "and some will not be.",
+        ValueEvaluation: "It answers for any picture; one that does not show what is measured should be deferred, and "
+        "some will not be.",
+    }[type(card.evaluation)]
+    few = {
+        Evaluation: "Where a class has few pictures its interval is wide, and the truth may lie anywhere in it.",
+        MultiLabelEvaluation: "Where a label has few pictures its interval is wide, and the truth may lie anywhere in "
+        "it.",
+        ValueEvaluation: "Values beyond those it was trained on are drawn towards them.",
+    }[type(card.evaluation)]
     always = (
-        "It knows the classes above and no other; a picture of anything else should be deferred, and some will not be.",
+        unknown,
         "The numbers hold for pictures like those evaluated. Another camera, place or season can change them: "
         "measure again before relying on them there.",
-        "Where a class has few pictures its interval is wide, and the truth may lie anywhere in it.",
+        few,
     )
     return ["## Limits", "\n".join(f"- {line}" for line in (*always, *(_md(limit) for limit in card.limits)))]
 
@@ -167,6 +278,10 @@ def _provenance(card: ModelCard) -> list[str]:
 
 def _share(value: float | None, low: float, high: float) -> str:
     return f"{percent(value)} ({percent(low, unit='')} to {percent(high, unit='')})" if value is not None else "–"
+
+
+def _score(value: float | None, low: float, high: float) -> str:
+    return "–" if value is None else f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

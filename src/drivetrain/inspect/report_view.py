@@ -5,14 +5,19 @@ from __future__ import annotations
 import base64
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from drivetrain.errors import InvalidInput
 from drivetrain.trust.evaluation import Evaluation
+from drivetrain.trust.label_evaluation import MultiLabelEvaluation
+from drivetrain.trust.value_evaluation import ValueEvaluation
 
-from .interpretation import Interpretation, TopLoss
+from .interpretation import Interpretation, LabelInterpretation, TopLoss, ValueInterpretation
+from .report_labels import view_labels
+from .report_values import view_values
 
 if TYPE_CHECKING:
     from .report import Report
@@ -74,7 +79,23 @@ def percent(share: float | None, digits: int = 1, *, unit: str = "\N{NO-BREAK SP
 
 def build_view(report: Report) -> dict[str, Any]:
     """All that the template needs beside the report itself."""
-    evaluation, interpretation = report.evaluation, report.interpretation
+    shared = {
+        "timings": _timings(report),
+        "total_time": _seconds(sum(seconds for _, seconds in report.timings)),
+        "full_path": partial(_full_path, report),
+    }
+    told, shown = report.evaluation, report.interpretation
+    image_of = partial(_image, report)
+    if isinstance(told, MultiLabelEvaluation) and isinstance(shown, LabelInterpretation):
+        return shared | view_labels(told, shown, image_of)
+    if isinstance(told, ValueEvaluation) and isinstance(shown, ValueInterpretation):
+        return shared | view_values(told, shown, image_of)
+    assert isinstance(told, Evaluation)  # a Report is of one kind
+    assert isinstance(shown, Interpretation)
+    return shared | _view_classes(told, shown, report)
+
+
+def _view_classes(evaluation: Evaluation, interpretation: Interpretation, report: Report) -> dict[str, Any]:
     cards = [_card(picture, report) for picture in interpretation.top_losses()]
     panels = _panels(evaluation, cards)
     return {
@@ -86,17 +107,21 @@ def build_view(report: Report) -> dict[str, Any]:
         "hardest_first": sorted(evaluation.per_class, key=lambda row: (row.recall is None, row.recall or 0)),
         "plot": _plot(evaluation, interpretation),
         "top_losses": cards[:_TOP_LOSSES],
-        "timings": _timings(report),
-        "total_time": _seconds(sum(seconds for _, seconds in report.timings)),
     }
 
 
 def _card(picture: TopLoss, report: Report) -> Card:
+    return Card(picture=picture, image=_image(report, picture.path), full_path=_full_path(report, picture.path))
+
+
+def _full_path(report: Report, path: str) -> str:
     separator = "\\" if "\\" in report.root and "/" not in report.root else "/"
-    folder = report.root.rstrip("/\\") + separator if report.root else ""
-    thumbnail = report.thumbnails.get(picture.path)
-    image = "" if thumbnail is None else _data_uri(thumbnail, picture.path)
-    return Card(picture=picture, image=image, full_path=folder + picture.path)
+    return (report.root.rstrip("/\\") + separator if report.root else "") + path
+
+
+def _image(report: Report, path: str) -> str:
+    thumbnail = report.thumbnails.get(path)
+    return "" if thumbnail is None else _data_uri(thumbnail, path)
 
 
 def _data_uri(image: bytes, path: str) -> str:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite 0, 1 and 2 in torch, from one table, with their pretrained weights.
+"""What every backbone offers, and EfficientNet-Lite 0, 1 and 2 in torch, from one table, with their pretrained weights.
 
 Source: Tan & Le 2019, arXiv:1905.11946, table 1; the Lite changes (ReLU6, no squeeze-excite, stem, head and the
 repeats of the first and last stage not scaled) from the makers' repository, BackboneSpec.source.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,9 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .trunk import BackboneSpec, find_backbone, find_weights
+from .trunk import BackboneSpec, find_backbone, find_weights, is_foreign
 
-__all__ = ["Block", "EfficientNetLite", "SameConv", "TrunkModule", "load_backbone"]
+__all__ = ["Backbone", "Block", "EfficientNetLite", "Piece", "SameConv", "TrunkModule", "load_backbone"]
+
+Piece = Callable[[Tensor], Tensor]
 
 _STEM_CHANNELS = 32
 _CLASSES = 1000  # of ImageNet, in the pretrained last layer
@@ -42,6 +45,52 @@ _STAGES = (
 )
 
 
+class Backbone(nn.Module):
+    """A pretrained network without its classifier: pixels (n, 3, h, w), normalised by the spec, to a feature map.
+
+    It runs as `pieces`, one behind the other; what piece c is given can be kept and gone on from, for each c of `cuts`.
+    """
+
+    def __init__(self, spec: BackboneSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    @property
+    def pieces(self) -> Sequence[Piece]:
+        """What runs one behind the other, from pixels to the feature map (n, c, h, w)."""
+        raise NotImplementedError
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """The pieces before which activations may be kept; () where the network cannot be parted."""
+        return tuple(range(1, len(self.pieces)))
+
+    def piece_parameters(self, piece: int) -> list[nn.Parameter]:
+        """The weights that piece number `piece` works with."""
+        raise NotImplementedError
+
+    def run(self, x: Tensor, *, start: int = 0, stop: int | None = None) -> Tensor:
+        """Pieces `start` up to, not including, `stop`."""
+        for piece in self.pieces[start:stop]:
+            x = piece(x)
+        return x
+
+    def feature_map(self, pixels: Tensor) -> Tensor:
+        """(n, c, h, w)."""
+        return self.run(pixels)
+
+    def embed(self, feature_map: Tensor) -> Tensor:
+        """The mean over the picture: (n, c)."""
+        return feature_map.mean((2, 3))
+
+    def pool(self, activation: Tensor) -> Tensor:
+        """The mean over the picture of what a piece is given, (n, c, h, w) or (n, tokens, c): (n, c)."""
+        return activation.mean((2, 3)) if activation.ndim == 4 else activation.mean(1)
+
+    def drop_classifier(self) -> None:
+        """Let go of pretrained weights that no piece uses."""
+
+
 class SameConv(nn.Conv2d):
     """A convolution with TensorFlow's "SAME" padding: where the padding is odd, the right and the bottom get more.
 
@@ -52,9 +101,9 @@ class SameConv(nn.Conv2d):
         top, bottom = self._padding(input.shape[2], 0)
         left, right = self._padding(input.shape[3], 1)
         if top == bottom and left == right:  # one pass over the picture less than a pad of its own
-            return F.conv2d(input, self.weight, None, self.stride, (top, left), 1, self.groups)
+            return F.conv2d(input, self.weight, self.bias, self.stride, (top, left), 1, self.groups)
         padded = F.pad(input, (left, right, top, bottom))
-        return F.conv2d(padded, self.weight, None, self.stride, 0, 1, self.groups)
+        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, 1, self.groups)
 
     def _padding(self, length: int, axis: int) -> tuple[int, int]:
         kernel, stride = self.kernel_size[axis], self.stride[axis]
@@ -85,7 +134,7 @@ class Block(nn.Module):
         return out + x if self.is_residual else out
 
 
-class EfficientNetLite(nn.Module):
+class EfficientNetLite(Backbone):
     """pixels (n, 3, h, w), float32, normalised with the spec's mean and std, to logits (n, classes).
 
     In parts, for methods that stop or go on half-way: forward = classify(embed(feature_map(pixels))), and
@@ -93,8 +142,7 @@ class EfficientNetLite(nn.Module):
     """
 
     def __init__(self, spec: BackboneSpec, *, classes: int = _CLASSES) -> None:
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec)
         self.conv_stem = _conv(3, _STEM_CHANNELS, 3, stride=2)
         self.bn0 = _norm(_STEM_CHANNELS)
         self.blocks = nn.ModuleList()
@@ -116,7 +164,7 @@ class EfficientNetLite(nn.Module):
         self.stages = tuple(range(start, stop) for start, stop in pairwise(starts))
         self.conv_head = _conv(channels, spec.feature_count, 1)
         self.bn1 = _norm(spec.feature_count)
-        self.fc = nn.Linear(spec.feature_count, classes)
+        self.fc: nn.Module = nn.Linear(spec.feature_count, classes)
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.classify(self.embed(self.feature_map(pixels)))
@@ -135,13 +183,25 @@ class EfficientNetLite(nn.Module):
         """From the last block to the feature map."""
         return F.relu6(self.bn1(self.conv_head(x)))
 
-    def feature_map(self, pixels: Tensor) -> Tensor:
-        """(n, 1280, h/32, w/32), each value in [0, 6]; sides are rounded up."""
-        return self.finish(self.run_blocks(self.stem(pixels)))
+    @property
+    def pieces(self) -> Sequence[Piece]:
+        """The stem, each block, and the last convolution: 18 for lite0, 23 for lite1 and lite2.
 
-    def embed(self, feature_map: Tensor) -> Tensor:
-        """The mean over the picture: (n, 1280)."""
-        return feature_map.mean((2, 3))
+        The feature map is (n, 1280, h/32, w/32), each value in [0, 6]; sides are rounded up.
+        """
+        return [self.stem, *self.blocks, self.finish]
+
+    def piece_parameters(self, piece: int) -> list[nn.Parameter]:
+        """The weights that piece number `piece` works with."""
+        last = len(self.blocks) + 1
+        number = range(last + 1)[piece]
+        modules = {0: [self.conv_stem, self.bn0], last: [self.conv_head, self.bn1]}
+        owners = modules[number] if number in modules else [self.blocks[number - 1]]
+        return [parameter for owner in owners for parameter in owner.parameters()]
+
+    def drop_classifier(self) -> None:
+        """Let go of the layer that tells ImageNet's classes apart: `classify` then gives the embedding back."""
+        self.fc = nn.Identity()
 
     def classify(self, embedding: Tensor) -> Tensor:
         """Logits; drops out features while training."""
@@ -150,22 +210,33 @@ class EfficientNetLite(nn.Module):
 
 
 class TrunkModule(nn.Module):
-    """The frozen part as it is exported: pixels to (frozen, feature_map)."""
+    """The frozen part as it is exported: pixels to (frozen, feature_map, what each piece of `cuts` is given)."""
 
-    def __init__(self, backbone: EfficientNetLite) -> None:
+    def __init__(self, backbone: Backbone, *, cuts: Sequence[int] = ()) -> None:
         super().__init__()
         self.backbone = backbone
+        self.cuts = tuple(cuts)
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        feature_map = self.backbone.feature_map(pixels)
-        return self.backbone.embed(feature_map), feature_map
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        x, start, kept = pixels, 0, []
+        for cut in self.cuts:
+            x = self.backbone.run(x, start=start, stop=cut)
+            start = cut
+            kept.append(x)
+        feature_map = self.backbone.run(x, start=start)
+        return self.backbone.embed(feature_map), feature_map, *kept
 
 
-def load_backbone(name: str) -> EfficientNetLite:
-    """Backbone `name` with its ImageNet weights, in evaluation mode.
+def load_backbone(name: str) -> Backbone:
+    """Backbone `name` with its pretrained weights, in evaluation mode: one of BACKBONES, timm:NAME or hf:REPO.
 
-    Raises InvalidConfig for a name that is not in BACKBONES, MissingExtra if the weights are not installed.
+    Raises InvalidConfig for another name, MissingExtra if its package is not installed, Unavailable if its weights
+    cannot be fetched.
     """
+    if is_foreign(name):
+        from .foreign_backbones import load_foreign_backbone
+
+        return load_foreign_backbone(name)
     spec = find_backbone(name)
     state = torch.load(find_weights(spec), weights_only=True, map_location="cpu")
     backbone = EfficientNetLite(spec)

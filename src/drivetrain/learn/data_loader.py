@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,7 +106,11 @@ class DataLoader:
         return Datasets(self.dataset, self.dataset).vocab
 
     def __len__(self) -> int:
-        n = len(self.dataset) - len(self.left_out)
+        return self.count_batches()
+
+    def count_batches(self, *, shares: int = 1) -> int:
+        """How many batches an epoch has, for each of so many processes that share its items."""
+        n = (len(self.dataset) - len(self.left_out)) // shares
         return n // self.bs if self.config.drop_last else -(-n // self.bs)
 
     def __repr__(self) -> str:
@@ -116,6 +121,21 @@ class DataLoader:
         epoch = self.epoch
         self.epoch += 1
         return self._walk(_EPOCH, epoch, self._order(_EPOCH, epoch), bs=self.bs, drop_last=self.config.drop_last)
+
+    def batches(self, epoch: int, *, skip: int = 0, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+        """The batches of one epoch from number `skip` on: those before it are neither read nor drawn for.
+
+        `share` (i, n) takes every n-th item from the i-th on; in training the same number for each of n processes.
+        The epoch that plain iteration comes to next stays what it is.
+        """
+        draws = self._order(_EPOCH, epoch, share=share)[skip * self.bs :]
+        numbers = count(skip * share[1] + share[0], share[1])
+        return self._walk(_EPOCH, epoch, draws, bs=self.bs, drop_last=self.config.drop_last, numbers=numbers)
+
+    def names_of(self, epoch: int, number: int, *, share: tuple[int, int] = (0, 1)) -> list[str]:
+        """The items in batch `number` of an epoch that was walked to it, by name."""
+        draws = self._order(_EPOCH, epoch, share=share)[number * self.bs : (number + 1) * self.bs]
+        return [self.dataset.name(at) for at, _ in draws]
 
     def one_batch(self) -> Batch:
         """A batch to look at: another each time, and no step towards the next epoch."""
@@ -153,7 +173,7 @@ class DataLoader:
         if nrows is not None and ncols is not None:
             max_n = min(max_n, max(1, nrows * ncols))
         batch = self._draw_sample(max_n, unique=unique) if b is None else b
-        pictures = self._decode_pictures(batch[0][:max_n])
+        pictures = self.decode_pictures(batch[0][:max_n])
         numbers = [target[:max_n].cpu().numpy() for target in batch[self.dataset.n_inp :]]
         titles = [
             self.dataset.decode([target[row] for target in numbers]) if numbers else "" for row in range(len(pictures))
@@ -197,7 +217,7 @@ class DataLoader:
         with closing(self._walk(_LOOK, look, chosen, bs=bs, drop_last=drop_last)) as walk:
             return next(walk, None)
 
-    def _decode_pictures(self, x: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def decode_pictures(self, x: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
         """float32 (n, h, w, 3) in [0, 1]: what normalises is undone."""
         for tfm in reversed(self.batch_tfms):
             if hasattr(tfm, "decode"):
@@ -205,20 +225,33 @@ class DataLoader:
         shown: np.ndarray[Any, np.dtype[np.float32]] = x.detach().float().clamp(0, 1).cpu().permute(0, 2, 3, 1).numpy()
         return shown
 
-    def _order(self, stream: int, epoch: int) -> list[_Draw]:
+    def _order(self, stream: int, epoch: int, *, share: tuple[int, int] = (0, 1)) -> list[_Draw]:
         order = np.arange(len(self.dataset))
         if self.config.shuffle:
             order = np.random.default_rng([self.config.seed, stream, epoch]).permutation(order)
+        if self.config.is_training:
+            order = order[: len(order) // share[1] * share[1]]
+        order = order[share[0] :: share[1]]  # before what is left out goes, so that no other share moves for it
         return [(at, 0) for at in order.tolist() if at not in self.left_out]
 
-    def _walk(self, stream: int, epoch: int, draws: Sequence[_Draw], *, bs: int, drop_last: bool) -> _Walk:
-        """Batches of what `draws` names. Closing it, or dropping it, ends its threads."""
+    def _walk(
+        self,
+        stream: int,
+        epoch: int,
+        draws: Sequence[_Draw],
+        *,
+        bs: int,
+        drop_last: bool,
+        numbers: Iterator[int] | None = None,
+    ) -> _Walk:
+        """Batches of what `draws` names, each by its number. Closing it, or dropping it, ends its threads."""
 
         def load(draw: _Draw) -> _Loaded:
             return self._load(draw[0], np.random.default_rng([self.config.seed, stream, epoch, *draw]))
 
         buffers = BatchBuffers()
-        count = 0
+        numbers = count() if numbers is None else numbers
+        is_empty = True
         waiting: list[_Loaded] = []
         with closing(self._map(load, draws, ahead=_BATCHES_AHEAD * bs)) as results:
             for loaded in results:
@@ -227,12 +260,12 @@ class DataLoader:
                     continue
                 waiting.append(loaded)
                 if len(waiting) == bs:
-                    yield self._finish(waiting, (self.config.seed, stream, epoch, count), buffers)
-                    count, waiting = count + 1, []
+                    yield self._finish(waiting, (self.config.seed, stream, epoch, next(numbers)), buffers)
+                    is_empty, waiting = False, []
             if waiting and not drop_last:
-                yield self._finish(waiting, (self.config.seed, stream, epoch, count), buffers)
-                count += 1
-        if not count and len(self.left_out) == len(self.dataset):
+                yield self._finish(waiting, (self.config.seed, stream, epoch, next(numbers)), buffers)
+                is_empty = False
+        if is_empty and len(self.left_out) == len(self.dataset):
             at, reason = next(iter(self.left_out.items()))
             raise InvalidInput(
                 "pictures",

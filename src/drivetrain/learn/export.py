@@ -1,16 +1,32 @@
-"""A trunk and a fitted head joined into the bundle's model.onnx."""
+"""The bundle's model.onnx: a trunk and a fitted head joined, or a trained network written.
+
+Nothing here imports torch or onnx until a model is written; attach_head never needs torch.
+"""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from drivetrain.arrays import FloatArray
-from drivetrain.errors import InvalidInput, MissingExtra
+from drivetrain.errors import InvalidInput, Unavailable
 
-__all__ = ["attach_head"]
+from .onnx_export import check_parity, copy_message, import_onnx, make_pixels, to_onnx
+from .trunk import name_piece
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .backbones import Backbone
+    from .network import Network
+
+__all__ = ["attach_head", "export_network"]
+
+_STRICT_FLOOR = 1e-2  # a filled trunk is refused sooner than a traced network: there is still the tracer
+_PRODUCER = "network-1"  # raise it when the exported graph changes
 
 
 def attach_head(trunk: Path, *, weight: FloatArray, bias: FloatArray) -> bytes:
@@ -20,32 +36,129 @@ def attach_head(trunk: Path, *, weight: FloatArray, bias: FloatArray) -> bytes:
     with weight (k, d) and bias (k,), both finite, kept as float32. Same input, same bytes.
     Raises InvalidInput if a shape is off or trunk is not such a file.
     """
-    try:
-        import onnx
-        from onnx import TensorProto, helper, numpy_helper
-    except ModuleNotFoundError as exc:
-        raise MissingExtra("writing a model", package="onnx", extra="train") from exc
+    onnx = import_onnx("writing a model")
     model = _read_trunk(onnx, trunk)
-    graph = model.graph
-    frozen, feature_map = graph.output
-    feature_count = frozen.type.tensor_type.shape.dim[1].dim_value
+    feature_count = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     _check_head(weight, bias, feature_count)
+    _join_head(onnx, model.graph, source="frozen", weight=weight, bias=bias)
+    return _finish(onnx, model)
+
+
+def export_network(network: Network, *, size: int, trunk: Path | None = None) -> bytes:
+    """The bytes of a network from `pixels` (n, 3, size, size) to attach_head's four outputs, in its order.
+
+    Batch norms are folded; what comes out was compared with torch on noise. trunk, the file of prepare_trunk for the
+    same backbone and size, saves the seconds of tracing: its graph is filled with this network's weights. Same
+    weights, same bytes, with it or without. The network itself is not touched. Raises InvalidInput where a weight is
+    not finite, Unavailable where torch and onnxruntime disagree.
+    """
+    import torch
+
+    from .batch_norm import fold_batch_norm
+
+    onnx = import_onnx("writing a model")
+    whole = copy.deepcopy(network).to(device="cpu", dtype=torch.float32).eval()
+    _check_finite(whole)
+    pixels = make_pixels(size)
+    with torch.inference_mode():
+        logits, _, frozen, feature_map = whole.outputs(pixels)
+    # not the embedding, whose root makes 1e-4 of a harmless 1e-8 next to 0: the logits are made of it
+    expected = {"logits": logits.numpy(), "frozen": frozen.numpy(), "feature_map": feature_map.numpy()}
+    folded = fold_batch_norm(whole.backbone)
+    folded.drop_classifier()
+    filled = None if trunk is None else _fill_trunk(onnx, trunk, folded, pixels)
+    if filled is not None:
+        data = _write_network(onnx, filled, whole)
+        try:
+            check_parity(data, pixels.numpy(), expected, floor=_STRICT_FLOOR)
+        except Unavailable:  # the tracer had changed a weight's layout: one of the same shape went into its place
+            filled = None
+    if filled is None:
+        data = _write_network(onnx, _trace(folded, size), whole)
+        check_parity(data, pixels.numpy(), expected)
+    return data
+
+
+def _trace(folded: Backbone, size: int) -> Any:
+    from .backbones import TrunkModule
+
+    pieces = [name_piece(cut) for cut in folded.cuts]
+    module = TrunkModule(folded, cuts=folded.cuts).eval()
+    return to_onnx(module, make_pixels(size), outputs=["frozen", "feature_map", *pieces], hidden=len(pieces))
+
+
+def _fill_trunk(onnx: Any, trunk: Path, folded: Backbone, pixels: Tensor) -> Any:
+    """The trunk's graph with the weights of `folded`; None where one that counts has no place there of its name."""
+    import torch
+
+    model = _read_trunk(onnx, trunk)
+    places = {tensor.name.removeprefix("backbone."): tensor for tensor in model.graph.initializer}
+    values = {name: value for name, value in folded.state_dict().items() if value.is_floating_point()}
+    if any(name in places and tuple(places[name].dims) != tuple(value.shape) for name, value in values.items()):
+        return None
+    weights = {name: weight.requires_grad_() for name, weight in folded.named_parameters()}
+    if homeless := [weight for name, weight in weights.items() if name not in places]:
+        # the tracer melted it into another tensor, or the network has no use for it: then it has no gradient either
+        torch.autograd.backward(folded.feature_map(pixels).sum())
+        if any(weight.grad is not None for weight in homeless):
+            return None
+    for name in values.keys() & places.keys():
+        places[name].CopyFrom(onnx.numpy_helper.from_array(values[name].numpy(), places[name].name))
+    return model
+
+
+def _write_network(onnx: Any, model: Any, network: Network) -> bytes:
+    """A trunk's graph with the network's head, and its own output `frozen` where it was cut."""
+    graph = model.graph
+    source = "frozen"
+    if network.cut is not None:
+        source = "pooled"
+        _move_frozen(onnx, graph, name_piece(network.cut))
+    linear = network.head.linear
+    weight, bias = linear.weight.detach().numpy(), linear.bias.detach().numpy()
+    _join_head(onnx, graph, source=source, weight=weight, bias=bias)
+    model.producer_name, model.producer_version = "drivetrain", _PRODUCER
+    return _finish(onnx, model)
+
+
+def _move_frozen(onnx: Any, graph: Any, piece: str) -> None:
+    """Call the old output `frozen` pooled, and give out the mean over the picture of `piece` in its place."""
+    for node in graph.node:
+        node.output[:] = ["pooled" if name == "frozen" else name for name in node.output]
+    kept = next(value for value in graph.value_info if value.name == piece)
+    dims = kept.type.tensor_type.shape.dim  # (n, c, h, w), or (n, tokens, c)
+    axes, channels = ([2, 3], dims[1]) if len(dims) == 4 else ([1], dims[2])
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array(axes, np.int64), "frozen.axes"))
+    graph.node.append(onnx.helper.make_node("ReduceMean", [piece, "frozen.axes"], ["frozen"], "frozen", keepdims=0))
+    value = onnx.helper.make_tensor_value_info("frozen", onnx.TensorProto.FLOAT, ["n", channels.dim_value])
+    graph.output[0].CopyFrom(value)
+
+
+def _join_head(onnx: Any, graph: Any, *, source: str, weight: FloatArray, bias: FloatArray) -> None:
+    """The tensor `source` (n, d) -> its root `embedding` -> `logits`, and all four outputs in their order."""
+    node, info, kind = onnx.helper.make_node, onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
     for name, array in (("head.weight", weight), ("head.bias", bias)):
-        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array, dtype=np.float32), name))
+        values = np.ascontiguousarray(array, dtype=np.float32)
+        graph.initializer.append(onnx.numpy_helper.from_array(values, name))
     graph.node.extend(
         [
-            helper.make_node("Sign", ["frozen"], ["head.sign"], "head.sign"),
-            helper.make_node("Abs", ["frozen"], ["head.abs"], "head.abs"),
-            helper.make_node("Sqrt", ["head.abs"], ["head.root"], "head.root"),
-            helper.make_node("Mul", ["head.sign", "head.root"], ["embedding"], "embedding"),
-            helper.make_node("Gemm", ["embedding", "head.weight", "head.bias"], ["logits"], "head", transB=1),
+            node("Sign", [source], ["head.sign"], "head.sign"),
+            node("Abs", [source], ["head.abs"], "head.abs"),
+            node("Sqrt", ["head.abs"], ["head.root"], "head.root"),
+            node("Mul", ["head.sign", "head.root"], ["embedding"], "embedding"),
+            node("Gemm", ["embedding", "head.weight", "head.bias"], ["logits"], "head", transB=1),
         ]
     )
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", weight.shape[0]])
-    embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", feature_count])
-    outputs = [logits, embedding, _copy(frozen), _copy(feature_map)]
+    frozen, feature_map = graph.output
+    classes, feature_count = weight.shape
+    logits, embedding = info("logits", kind, ["n", classes]), info("embedding", kind, ["n", feature_count])
+    outputs = [logits, embedding, copy_message(frozen), copy_message(feature_map)]
     del graph.output[:]
     graph.output.extend(outputs)
+
+
+def _finish(onnx: Any, model: Any) -> bytes:
+    del model.graph.value_info[:]  # where the trunk may be cut: of no use to who runs the model
     onnx.checker.check_model(model, full_check=True)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
@@ -75,8 +188,12 @@ def _check_head(weight: FloatArray, bias: FloatArray, feature_count: int) -> Non
             )
 
 
-def _copy(message: Any) -> Any:
-    """A part of a protobuf list does not outlive the list's clearing."""
-    copy = type(message)()
-    copy.CopyFrom(message)
-    return copy
+def _check_finite(network: Network) -> None:
+    bad = [name for name, value in network.state_dict().items() if not value.isfinite().all()]
+    if bad:
+        raise InvalidInput(
+            "network",
+            got=f"{len(bad)} weights that are not finite, such as {bad[0]}",
+            want="finite float32",
+            hint="Did the training diverge? Lower the learning rate.",
+        )

@@ -17,7 +17,7 @@ __all__ = ["ShownFigure", "draw_batch"]
 
 _CELL_INCHES = 2.4
 _TITLE_INCHES = 0.3
-_TITLE_CHARS = 28  # as many as fit above a picture
+_TITLE_CHARS = 28  # as many as fit above a picture, in a line
 
 
 class ShownFigure(Figure):
@@ -67,4 +67,5 @@ def _lay_out(count: int, nrows: int | None, ncols: int | None) -> tuple[int, int
 
 
 def _shorten(title: str) -> str:
-    return title if len(title) <= _TITLE_CHARS else title[: _TITLE_CHARS - 1] + "…"
+    lines = title.split("\n")
+    return "\n".join(line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1] + "…" for line in lines)

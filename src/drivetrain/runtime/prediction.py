@@ -1,4 +1,4 @@
-"""What a model answers about one picture."""
+"""What a model answers about one picture: a class, labels, or values."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Decision", "Prediction", "Reason"]
+__all__ = ["Answer", "Decision", "LabelDecision", "MultiLabelPrediction", "Prediction", "Reason", "ValuePrediction"]
 
 Decision = Literal["accept", "defer"]
+LabelDecision = Literal["present", "absent", "defer"]
 Reason = Literal["unknown", "shifted", "low_confidence"]
 
 
@@ -40,3 +41,79 @@ class Prediction:
             "reasons": list(self.reasons),
             "version": self.version,
         } | ({"prediction_id": self.prediction_id} if self.prediction_id else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultiLabelPrediction:
+    """One answer where a picture may bear any number of labels. Probabilities are calibrated, each by itself.
+
+    `decision` is "accept" when the model decides every label by itself; else a person should look at the labels that
+    are "defer" in `decisions`: all of them when the picture is unlike what it knows.
+    """
+
+    labels: tuple[str, ...]  # the best guess: those above their thresholds, most likely first; perhaps none
+    probabilities: Mapping[str, float]  # every label, in the bundle's order
+    decisions: Mapping[str, LabelDecision]  # every label, in the bundle's order
+    ood_score: float  # higher is stranger
+    ood_p_value: float  # share of known pictures at least as strange
+    decision: Decision
+    reasons: tuple[Reason, ...] = ()
+    version: str = ""
+    prediction_id: str | None = None
+
+    @property
+    def open_labels(self) -> tuple[str, ...]:
+        """The labels that a person should decide."""
+        return tuple(label for label, decision in self.decisions.items() if decision == "defer")
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`."""
+        return {
+            "labels": list(self.labels),
+            "probabilities": dict(self.probabilities),
+            "decisions": dict(self.decisions),
+            **_tell_decision(self),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValuePrediction:
+    """One answer where something is measured, in the unit of the labels.
+
+    An interval holds the true value as often as the bundle's manifest states, and is None where too few pictures were
+    held out to say. It is as wide for every picture, so a picture is deferred only when it is unlike what is known.
+    """
+
+    value: float  # the first of `values`
+    interval: tuple[float, float] | None  # of it
+    values: Mapping[str, float]  # every value, in the bundle's order
+    intervals: Mapping[str, tuple[float, float] | None]
+    ood_score: float  # higher is stranger
+    ood_p_value: float  # share of known pictures at least as strange
+    decision: Decision
+    reasons: tuple[Reason, ...] = ()
+    version: str = ""
+    prediction_id: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`."""
+        return {
+            "value": self.value,
+            "interval": None if self.interval is None else list(self.interval),
+            "values": dict(self.values),
+            "intervals": {name: None if ends is None else list(ends) for name, ends in self.intervals.items()},
+            **_tell_decision(self),
+        }
+
+
+Answer = Prediction | MultiLabelPrediction | ValuePrediction
+
+
+def _tell_decision(answer: MultiLabelPrediction | ValuePrediction) -> dict[str, Any]:
+    return {
+        "ood_score": answer.ood_score,
+        "ood_p_value": answer.ood_p_value,
+        "decision": answer.decision,
+        "reasons": list(answer.reasons),
+        "version": answer.version,
+    } | ({"prediction_id": answer.prediction_id} if answer.prediction_id else {})

@@ -12,16 +12,17 @@ from PIL import Image
 
 from drivetrain.arrays import FloatArray
 from drivetrain.bundle.archive import Bundle, read_bundle
-from drivetrain.bundle.fixtures import Fixture, check_fixtures, unpack
+from drivetrain.bundle.fixtures import Fixture, check_fixtures, read_spreads, unpack
 from drivetrain.bundle.manifest import Manifest
 from drivetrain.errors import BundleRefused, InvalidInput, NotFound, Unavailable, UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.imaging.preprocess import Preprocess
-from drivetrain.runtime.decision import DecisionPolicy
+from drivetrain.runtime.decision import AnyPolicy, open_policy
 from drivetrain.runtime.parallel import callers_for, map_in_order
-from drivetrain.runtime.prediction import Prediction
+from drivetrain.runtime.prediction import Answer
 from drivetrain.runtime.session import Session
+from drivetrain.task import Task
 
 __all__ = ["Picture", "Predictor", "load"]
 
@@ -41,8 +42,14 @@ class Predictor:
         self.threads = threads
         self.preprocess = _read_preprocess(self.manifest)
         self._session, self._feature_count = _open_model(bundle.members["model.onnx"], self.manifest, self.preprocess)
-        self.policy = DecisionPolicy(self.manifest.decision, bundle.arrays, feature_count=self._feature_count)
-        self.fixture_difference = self._prove(unpack(bundle.members, class_count=len(self.classes)))
+        self.policy: AnyPolicy = open_policy(
+            self.task,
+            self.manifest.decision,
+            bundle.arrays,
+            feature_count=self._feature_count,
+            output_count=len(self.classes),
+        )
+        self.fixture_difference = self._prove(unpack(bundle.members, class_count=len(self.classes), task=self.task))
 
     @property
     def name(self) -> str:
@@ -50,22 +57,28 @@ class Predictor:
         return self.manifest.name
 
     @property
+    def task(self) -> Task:
+        """What kind of answer it gives."""
+        return self.manifest.task
+
+    @property
     def classes(self) -> tuple[str, ...]:
-        """The labels, in the order of the network's outputs."""
+        """The labels, or the names of the values, in the order of the network's outputs."""
         return self.manifest.classes
 
-    def predict(self, picture: Picture, *, name: str | None = None) -> Prediction:
+    def predict(self, picture: Picture, *, name: str | None = None) -> Answer:
         """The answer for a path, encoded bytes, a PIL image, or a uint8 array (h, w, 3) in RGB order.
 
         A PIL image or an array is already decoded, so the fast decoding of large JPEGs does not apply to it: its
         probabilities may differ from those of its file in the third digit. Raises UnreadablePicture, NotFound.
         """
-        return self._answer(self._pixels(picture, name))
+        logits, frozen = self._run(self._pixels(picture, name))
+        return self.policy.decide(logits, frozen, self.classes, self.version)
 
-    def predict_many(self, pictures: Iterable[Picture]) -> Iterator[Prediction | UnreadablePicture]:
+    def predict_many(self, pictures: Iterable[Picture]) -> Iterator[Answer | UnreadablePicture]:
         """An answer for each picture, in order, on all threads; an unreadable one gives its error in its place."""
 
-        def work(picture: Picture) -> Prediction | UnreadablePicture:
+        def work(picture: Picture) -> Answer | UnreadablePicture:
             try:
                 return self.predict(picture)
             except UnreadablePicture as exc:
@@ -90,7 +103,8 @@ class Predictor:
             return self.preprocess.from_array(picture)
         raise InvalidInput("picture", got=type(picture).__name__, want="a path, bytes, a PIL image or a numpy array")
 
-    def _answer(self, pixels: FloatArray, *, deadline_s: float | None = None) -> Prediction:
+    def _run(self, pixels: FloatArray, *, deadline_s: float | None = None) -> tuple[FloatArray, FloatArray]:
+        """Logits (k,) and frozen features (f,) of one picture, finite."""
         logits, frozen = self._session.run(["logits", "frozen"], pixels[np.newaxis], deadline_s=deadline_s)
         for what, output, width in (("logits", logits, len(self.classes)), ("frozen", frozen, self._feature_count)):
             # the shapes that a model declares are a promise; this is what it does
@@ -99,7 +113,7 @@ class Predictor:
                 raise Unavailable("model", got=f"{what} {dtype} of shape {shape}", want=f"float32 (1, {width})")
             if not np.isfinite(output).all():
                 raise Unavailable("model", got=f"{what} that are not finite", want="numbers")
-        return self.policy.decide(logits[0], frozen[0], self.classes, self.version)
+        return logits[0], frozen[0]
 
     def _prove(self, fixtures: list[Fixture]) -> float:
         """Run the golden fixtures; raise BundleRefused unless they come out as when the model was made."""
@@ -108,8 +122,7 @@ class Predictor:
         def work(fixture: Fixture) -> FloatArray:
             with np.errstate(all="ignore"):  # a stranger's numbers may overflow: then the answer tells
                 pixels = self.preprocess.from_bytes(fixture.picture, name=fixture.name, limits=limits)
-                answer = self._answer(pixels, deadline_s=_FIXTURE_DEADLINE_S)
-            return np.array(list(answer.probabilities.values()))
+                return self.policy.row(self._run(pixels, deadline_s=_FIXTURE_DEADLINE_S)[0])
 
         try:
             answers = list(map_in_order(work, fixtures, threads=self.threads))
@@ -117,7 +130,13 @@ class Predictor:
             raise BundleRefused("bundle_fixtures", exc.field, got=exc.reason, want="a PNG") from None
         except Unavailable as exc:
             raise BundleRefused("bundle_model", "model.onnx", got=exc.got, want=exc.want) from None
-        return check_fixtures(fixtures, answers, tolerance=self.manifest.tolerance)
+        return check_fixtures(
+            fixtures,
+            answers,
+            tolerance=self.manifest.tolerance,
+            task=self.task,
+            spreads=read_spreads(self.manifest.decision, task=self.task, output_count=len(self.classes)),
+        )
 
 
 def load(path: str | Path, *, limits: DecodeLimits | None = None, threads: int = 1) -> Predictor:

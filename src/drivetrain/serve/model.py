@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from drivetrain.runtime.prediction import Prediction
+from drivetrain.runtime.prediction import Answer
+from drivetrain.task import Task
 
 if TYPE_CHECKING:
     from drivetrain.runtime.predictor import Predictor
@@ -16,6 +17,11 @@ __all__ = ["PredictorModel", "ServedModel"]
 
 class ServedModel(Protocol):
     """A model that answers one picture at a time, from any thread."""
+
+    @property
+    def task(self) -> Task:
+        """What kind of answer it gives."""
+        ...
 
     @property
     def classes(self) -> tuple[str, ...]: ...
@@ -30,7 +36,7 @@ class ServedModel(Protocol):
 
     @property
     def evaluation(self) -> Mapping[str, object]:
-        """`accuracy`, `accuracy_low`, `accuracy_high` in [0, 1] and `n` on held-out pictures; or empty."""
+        """What was measured on held-out pictures, as the evaluation of its task writes it; or empty."""
         ...
 
     @property
@@ -38,7 +44,7 @@ class ServedModel(Protocol):
         """How it decides; `statement` says it to a person. Or empty."""
         ...
 
-    def predict(self, source: bytes, /, *, name: str) -> Prediction:
+    def predict(self, source: bytes, /, *, name: str) -> Answer:
         """Answer for one picture file; `name` is what an error calls it. Raises UnreadablePicture."""
         ...
 
@@ -48,6 +54,10 @@ class PredictorModel:
     """A loaded bundle as the server wants it: what the manifest claims beside what the predictor does."""
 
     predictor: Predictor
+
+    @property
+    def task(self) -> Task:
+        return self.predictor.task
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -69,5 +79,5 @@ class PredictorModel:
     def policy(self) -> Mapping[str, object]:
         return self.predictor.manifest.decision
 
-    def predict(self, source: bytes, /, *, name: str) -> Prediction:
+    def predict(self, source: bytes, /, *, name: str) -> Answer:
         return self.predictor.predict(source, name=name)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ERROR_SCHEMA", "PREDICTION_SCHEMA", "PREDICT_BODY", "PREDICT_PARAMETERS", "PREDICT_RESPONSES"]
+__all__ = [
+    "ERROR_SCHEMA",
+    "MULTILABEL_SCHEMA",
+    "PREDICTION_SCHEMA",
+    "PREDICT_BODY",
+    "PREDICT_PARAMETERS",
+    "PREDICT_RESPONSES",
+    "VALUE_SCHEMA",
+]
 
 _TEXT = {"type": "string"}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
@@ -59,6 +67,55 @@ PREDICTION_SCHEMA: dict[str, Any] = {
         "prediction_id": {"type": "string", "description": "Present once the prediction is stored."},
     },
 }
+_INTERVAL = {"type": ["array", "null"], "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+_SHARED = {
+    name: PREDICTION_SCHEMA["properties"][name]
+    for name in ("name", "ood_score", "ood_p_value", "decision", "version", "prediction_id")
+}
+MULTILABEL_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "The answer of a model that finds any number of labels.",
+    "required": [
+        "labels", "probabilities", "decisions", "ood_score", "ood_p_value", "decision", "reasons", "version",
+    ],
+    "properties": {
+        **_SHARED,
+        "labels": {
+            "type": "array",
+            "items": _TEXT,
+            "description": "The best guess, most likely first, perhaps none; see decisions before using it.",
+        },
+        "probabilities": {
+            "type": "object",
+            "additionalProperties": _SHARE,
+            "description": "Calibrated, each label by itself.",
+        },
+        "decisions": {
+            "type": "object",
+            "additionalProperties": {"enum": ["present", "absent", "defer"]},
+            "description": "For each label; defer: a person should say whether it is there.",
+        },
+        "reasons": {"type": "array", "items": {"enum": ["unknown", "shifted", "low_confidence"]}},
+    },
+}  # fmt: skip
+VALUE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "The answer of a model that measures, in the unit of its labels.",
+    "required": [
+        "value", "interval", "values", "intervals", "ood_score", "ood_p_value", "decision", "reasons", "version",
+    ],
+    "properties": {
+        **_SHARED,
+        "value": {"type": "number", "description": "The first of values."},
+        "interval": {
+            **_INTERVAL,
+            "description": "Holds the true value as often as the policy states; null where that cannot be said.",
+        },
+        "values": {"type": "object", "additionalProperties": {"type": "number"}},
+        "intervals": {"type": "object", "additionalProperties": _INTERVAL},
+        "reasons": {"type": "array", "items": {"enum": ["unknown", "shifted"]}},
+    },
+}  # fmt: skip
 
 PREDICT_PARAMETERS: list[dict[str, Any]] = [
     {"name": "name", "in": "query", "schema": _TEXT, "description": "Raw body only: the file's name, given back."},
@@ -83,6 +140,7 @@ def _error(description: str) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": ERROR_SCHEMA}}}
 
 
+_ANSWERS = [PREDICTION_SCHEMA, MULTILABEL_SCHEMA, VALUE_SCHEMA]
 _FORM_ANSWER = {
     "type": "object",
     "required": ["predictions"],
@@ -90,14 +148,17 @@ _FORM_ANSWER = {
         "predictions": {
             "type": "array",
             "description": "One for each file, in the order sent.",
-            "items": {"anyOf": [PREDICTION_SCHEMA, _ITEM_ERROR]},
+            "items": {"anyOf": [*_ANSWERS, _ITEM_ERROR]},
         }
     },
 }
 PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "A raw body: one prediction. A form: a prediction, or an error, for each file.",
-        "content": {"application/json": {"schema": {"anyOf": [PREDICTION_SCHEMA, _FORM_ANSWER]}}},
+        "description": (
+            "A raw body: one prediction. A form: a prediction, or an error, for each file. "
+            "Which of the three kinds of prediction depends on the model: GET /model says its task."
+        ),
+        "content": {"application/json": {"schema": {"anyOf": [*_ANSWERS, _FORM_ANSWER]}}},
     },
     408: _error("The client stopped sending."),
     413: _error("A picture or the request has too many bytes, or the request has too many pictures."),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from drivetrain.arrays import FloatArray, IntArray
+from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.errors import InvalidInput
 
-__all__ = ["fit_temperature", "log_softmax", "softmax"]
+__all__ = ["fit_label_temperature", "fit_temperature", "log_sigmoid", "log_softmax", "sigmoid", "softmax"]
 
 _LOG_T_BOUNDS = (-3.0, 3.0)  # T from 0.05 to 20; beyond it the labels carry no more information
 
@@ -43,6 +45,43 @@ def fit_temperature(logits: FloatArray, labels: IntArray) -> float:
         log_probs = log_softmax(logits, temperature=float(np.exp(log_t)))
         return float(-log_probs[rows, labels].sum() - log_probs.mean())
 
+    return float(np.exp(_minimise(loss)))
+
+
+def log_sigmoid(log_odds: FloatArray) -> FloatArray:
+    """log of 1 / (1 + exp(-x)), element by element, in float64, stable for any finite x."""
+    x = np.asarray(log_odds, dtype=np.float64)
+    out: FloatArray = np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x)))
+    return out
+
+
+def sigmoid(log_odds: FloatArray) -> FloatArray:
+    """1 / (1 + exp(-x)), element by element, in float64."""
+    out: FloatArray = np.exp(log_sigmoid(log_odds))
+    return out
+
+
+def fit_label_temperature(logits: FloatArray, is_present: BoolArray) -> float:
+    """The T > 0 that minimises the log-loss of sigmoid(logits / T) for one label, within [0.05, 20].
+
+    logits and is_present are (n,). One label more is spread evenly over pictures and the two answers, as in
+    `fit_temperature`, whose source this is. Raises InvalidInput if n is 0.
+    """
+    if len(is_present) == 0 or is_present.shape != logits.shape:
+        got = f"{len(logits)} logits, {len(is_present)} labels"
+        raise InvalidInput("calibration set", got=got, want="one or more, as many of each")
+    true_side = np.where(is_present, 1.0, -1.0)
+
+    def loss(log_t: float) -> float:
+        scaled = np.asarray(logits, dtype=np.float64) / float(np.exp(log_t))
+        spread = 0.5 * (log_sigmoid(scaled) + log_sigmoid(-scaled)).mean()
+        return float(-log_sigmoid(true_side * scaled).sum() - spread)
+
+    return float(np.exp(_minimise(loss)))
+
+
+def _minimise(loss: Callable[[float], float]) -> float:
+    """The log T in _LOG_T_BOUNDS at which a loss with one minimum has it."""
     low, high = _LOG_T_BOUNDS
     ratio = (5**0.5 - 1) / 2  # golden section: unimodal, no derivative, 40 steps give 1e-8
     a, b = high - ratio * (high - low), low + ratio * (high - low)
@@ -56,4 +95,4 @@ def fit_temperature(logits: FloatArray, labels: IntArray) -> float:
             low, a, loss_a = a, b, loss_b
             b = low + ratio * (high - low)
             loss_b = loss(b)
-    return float(np.exp((low + high) / 2))
+    return (low + high) / 2

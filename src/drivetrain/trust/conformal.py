@@ -7,7 +7,7 @@ import numpy as np
 from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.errors import InvalidInput
 
-__all__ = ["label_set", "label_set_threshold", "p_value"]
+__all__ = ["half_width", "label_set", "label_set_threshold", "p_value"]
 
 
 def p_value(reference: FloatArray, score: float) -> float:
@@ -41,3 +41,17 @@ def label_set(probs: FloatArray, threshold: float) -> list[int]:
     """Indices of the labels with at least `threshold`, most likely first; never empty. probs is (k,)."""
     order = np.argsort(-probs, kind="stable")
     return [int(i) for i in order if probs[i] >= threshold] or [int(order[0])]
+
+
+def half_width(residuals: FloatArray, *, coverage: float = 0.95) -> float | None:
+    """How far to either side of an estimate an interval must reach to hold the true value `coverage` of the time.
+
+    residuals is (n,), truth minus estimate, of pictures neither trained nor selected on. None where n is too small to
+    promise `coverage` (n < coverage / (1 - coverage): 19 for 0.95): only an endless interval would hold it.
+    Source: Lei et al. 2018, JASA 113(523), algorithm 2 (split conformal): the ceil((n + 1) coverage)-th smallest.
+    """
+    if not 0 < coverage < 1:
+        raise InvalidInput("coverage", got=coverage, want="a share between 0 and 1")
+    n = len(residuals)
+    rank = int(np.ceil((n + 1) * coverage))
+    return None if rank > n else float(np.sort(np.abs(residuals))[rank - 1])

@@ -27,6 +27,8 @@ __all__ = [
     "OodEvaluation",
     "count_confusion",
     "evaluate_predictions",
+    "measure_deferral",
+    "measure_ood",
 ]
 
 
@@ -153,8 +155,8 @@ def evaluate_predictions(
         per_class=per_class,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         reliability=reliability_bins(checked, labels),
-        deferral=_deferral(accepted, predicted != labels),
-        ood=_ood(flagged),
+        deferral=measure_deferral(accepted, predicted != labels),
+        ood=measure_ood(flagged),
     )
 
 
@@ -182,7 +184,8 @@ def _class_evaluation(label: str, confusion: IntArray, i: int) -> ClassEvaluatio
     )
 
 
-def _deferral(accepted: BoolArray, wrong: BoolArray) -> DeferralEvaluation:
+def measure_deferral(accepted: BoolArray, wrong: BoolArray) -> DeferralEvaluation:
+    """Both (n,): what is decided alone, and what is wrong; with Wilson intervals."""
     n_accepted, n_wrong = int(accepted.sum()), int((accepted & wrong).sum())
     coverage_low, coverage_high = wilson_interval(n_accepted, len(accepted))
     error_low, error_high = wilson_interval(n_wrong, n_accepted)
@@ -198,7 +201,8 @@ def _deferral(accepted: BoolArray, wrong: BoolArray) -> DeferralEvaluation:
     )
 
 
-def _ood(flagged: BoolArray) -> OodEvaluation:
+def measure_ood(flagged: BoolArray) -> OodEvaluation:
+    """flagged (n,): what is taken for out of domain; with a Wilson interval."""
     n_flagged = int(flagged.sum())
     low, high = wilson_interval(n_flagged, len(flagged))
     return OodEvaluation(n_flagged=n_flagged, rate=n_flagged / len(flagged), rate_low=low, rate_high=high)

@@ -28,12 +28,16 @@ async def ready(request: Request) -> Response:
 
 
 async def describe_model(request: Request) -> Response:
-    """Name, version, classes, measured quality and decision policy of the model served."""
+    """Name, version, classes, measured quality and decision policy of the model served.
+
+    `task` is there where it is not classification: multilabel, or regression, whose `classes` name the values.
+    """
     model = service_of(request).require_model()
     return _json(
         {
             "name": model.name,
             "version": model.version,
+            **({} if model.task == "classification" else {"task": model.task}),
             "classes": list(model.classes),
             "evaluation": dict(model.evaluation),
             "policy": dict(model.policy),

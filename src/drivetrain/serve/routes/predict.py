@@ -28,7 +28,7 @@ router = APIRouter(tags=["predict"])
     openapi_extra={"requestBody": PREDICT_BODY, "parameters": PREDICT_PARAMETERS},
 )
 async def predict(request: Request) -> Response:
-    """Classify one picture (raw body) or several (form).
+    """Answer for one picture (raw body) or several (form).
 
     Every error, of a picture or of the request, has a stable `code`, a `message` for a person and a `field`.
     """

@@ -1,8 +1,11 @@
 // One picture's card: waiting, sending, answered or failed. Names and labels are not ours: textContent only.
 
-import { errorSentence, fileSize, mayPass, percent, reasonSentences } from "./words.js";
+import {
+  decimal, errorSentence, fileSize, guessed, isLabels, isValues, mayPass, percent, reasonSentences, sureness,
+} from "./words.js";
 
 const BARS_SHOWN = 5;
+const MARKS = { present: ["✓", "is there"], absent: ["–", "is not there"], defer: ["?", "a person should look"] };
 
 export function makeCard(file, onRetry) {
   const title = element("h3", "answer", "Waiting");
@@ -37,8 +40,8 @@ export function makeCard(file, onRetry) {
       show("waiting", "Waiting", element("p", "quiet", "The server is busy. I will try again by myself."));
     },
     answer(answer) {
-      if (answer.decision === "defer") show("deferred", "I don’t know", ...deferred(answer));
-      else show("accepted", answer.label, element("p", "sure", `${percent(answer.probability)} sure`), ...bars(answer));
+      if (answer.decision === "defer") show("deferred", doubt(answer), ...deferred(answer));
+      else show("accepted", capital(guessed(answer)), element("p", "sure", sureness(answer)), ...facts(answer));
     },
     fail(error) {
       const parts = [element("p", "reason", errorSentence(error))];
@@ -57,33 +60,67 @@ export function makeCard(file, onRetry) {
   };
 }
 
-function deferred(answer) {
-  const reasons = reasonSentences(answer).map((sentence) => element("p", "reason", sentence));
-  const guess = element("p", "guess", "If I had to guess: ", element("strong", "", answer.label));
-  return [...reasons, guess, ...bars(answer)];
+// The headline of what a person should look at.
+export function doubt(answer) {
+  const isPartly = isLabels(answer) && !answer.reasons.includes("unknown");
+  return isPartly && Object.values(answer.decisions).some((one) => one !== "defer") ? "I know some of it" : "I don’t know";
 }
 
+function deferred(answer) {
+  const reasons = reasonSentences(answer).map((sentence) => element("p", "reason", sentence));
+  const guess = element("p", "guess", "If I had to guess: ", element("strong", "", guessed(answer)));
+  return [...reasons, guess, ...facts(answer)];
+}
+
+function facts(answer) {
+  if (!isValues(answer)) return bars(answer);
+  const rows = Object.entries(answer.values);
+  if (rows.length === 1) return [];
+  return [element("ul", "numbers", ...rows.map(([name, value]) => {
+    const ends = answer.intervals[name];
+    const between = ends ? `${decimal(ends[0])} to ${decimal(ends[1])}` : "";
+    return element("li", "", element("span", "label", name), element("span", "number", decimal(value)), element("span", "quiet", between));
+  }))];
+}
+
+function capital(text) {
+  return text === "none of its labels" ? "None of its labels" : text;
+}
+
+// What a person should look at comes first, then the likeliest.
 function bars(answer) {
-  const ranked = Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]);
-  const shown = [list(ranked.slice(0, BARS_SHOWN))];
+  const isOpen = ([label]) => Number(isLabels(answer) && answer.decisions[label] === "defer");
+  const ranked = Object.entries(answer.probabilities).sort((a, b) => isOpen(b) - isOpen(a) || b[1] - a[1]);
+  const shown = [list(ranked.slice(0, BARS_SHOWN), answer)];
   const rest = ranked.slice(BARS_SHOWN);
   if (rest.length) {
-    const fold = element("details", "fold", element("summary", "", `${rest.length} more`), list(rest));
+    const fold = element("details", "fold", element("summary", "", `${rest.length} more`), list(rest, answer));
     shown.push(fold);
   }
   return shown;
 }
 
-function list(ranked) {
-  return element("ul", "bars", ...ranked.map(([label, p]) => {
+function list(ranked, answer) {
+  return element("ul", isLabels(answer) ? "bars of-labels" : "bars", ...ranked.map(([label, p]) => {
     const fill = element("span", "fill");
     fill.style.setProperty("--share", p);
     const track = element("span", "track", fill);
     track.setAttribute("aria-hidden", "true");
     const text = element("span", "label", label);
     text.title = label;
-    return element("li", "", text, track, element("span", "percent", percent(p)));
+    const row = element("li", "", text, track, element("span", "percent", percent(p)));
+    if (isLabels(answer)) row.append(mark(answer.decisions[label]));
+    return row;
   }));
+}
+
+function mark(decision) {
+  const [sign, words] = MARKS[decision] ?? MARKS.defer;
+  const shown = element("span", `mark is-${decision}`, sign);
+  shown.title = words;
+  shown.setAttribute("role", "img");
+  shown.setAttribute("aria-label", words);
+  return shown;
 }
 
 function preview(file) {

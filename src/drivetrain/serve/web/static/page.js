@@ -1,9 +1,9 @@
 // Take pictures in (drop, pick, paste, photo), send them, keep the tally, speak to screen readers.
 
 import { offerCamera } from "./camera.js";
-import { makeCard } from "./card.js";
+import { doubt, makeCard } from "./card.js";
 import { enqueue, forget } from "./send.js";
-import { curlLines, errorSentence, fileSize, percent, reasonSentences } from "./words.js";
+import { curlLines, errorSentence, fileSize, guessed, reasonSentences, sureness } from "./words.js";
 
 const PICTURE_NAME = /\.(jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif)$/i;
 const byId = (id) => document.getElementById(id);
@@ -56,8 +56,8 @@ function send(job) {
     onError: fail,
     onAnswer: (answer) => {
       job.card.answer(answer);
-      if (answer.decision === "defer") settle("deferred", `I don’t know. ${reasonSentences(answer).join(" ")}`);
-      else settle("accepted", `${answer.label}, ${percent(answer.probability)} sure`);
+      if (answer.decision === "defer") settle("deferred", `${doubt(answer)}. ${reasonSentences(answer).join(" ")}`);
+      else settle("accepted", `${guessed(answer)}, ${sureness(answer)}`);
     },
   }));
 }

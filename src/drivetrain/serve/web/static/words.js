@@ -12,10 +12,47 @@ export function percent(p) {
   return `${Math.round(p * 100)}\u00a0%`;
 }
 
+function all(labels) {
+  if (labels.length === 1) return labels[0];
+  if (labels.length <= NAMED_AT_MOST) return `${labels.slice(0, -1).join(", ")} and ${labels.at(-1)}`;
+  const others = labels.length - NAMED_AT_MOST;
+  return `${labels.slice(0, NAMED_AT_MOST).join(", ")} and ${others} ${others === 1 ? "other" : "others"}`;
+}
+
 function oneOf(labels) {
   if (labels.length <= NAMED_AT_MOST) return `${labels.slice(0, -1).join(", ")} or ${labels.at(-1)}`;
   const others = labels.length - NAMED_AT_MOST;
   return `${labels.slice(0, NAMED_AT_MOST).join(", ")} or one of ${others} ${others === 1 ? "other" : "others"}`;
+}
+
+// Three kinds of answer: of a class (label), of any number of labels (labels), of measured values (values).
+export const isLabels = (answer) => Array.isArray(answer.labels);
+export const isValues = (answer) => "values" in answer;
+
+export function decimal(value) {
+  return value.toLocaleString("en", { maximumSignificantDigits: 4 });
+}
+
+export function openLabels(answer) {
+  return Object.keys(answer.decisions).filter((label) => answer.decisions[label] === "defer");
+}
+
+// What it takes the picture for, whether or not it decides that by itself.
+export function guessed(answer) {
+  if (isLabels(answer)) return answer.labels.length ? answer.labels.join(", ") : "none of its labels";
+  if (!isValues(answer)) return answer.label;
+  const all = Object.entries(answer.values);
+  return all.length === 1 ? decimal(answer.value) : all.map(([name, value]) => `${name} ${decimal(value)}`).join(", ");
+}
+
+export function sureness(answer) {
+  if (isLabels(answer)) return "sure of every label";
+  if (!isValues(answer)) return `${percent(answer.probability)} sure`;
+  const told = Object.entries(answer.intervals).filter(([, ends]) => ends).map(([name, [low, high]]) => {
+    const of = Object.keys(answer.values).length > 1 ? `${name} ` : "";
+    return `${of}between ${decimal(low)} and ${decimal(high)}`;
+  });
+  return told.length ? `likely ${told.join(", ")}` : "how far off is not known";
 }
 
 export function reasonSentences(answer) {
@@ -23,6 +60,7 @@ export function reasonSentences(answer) {
   const reasons = answer.reasons.includes("unknown") ? ["unknown"] : answer.reasons;
   const said = reasons.map((reason) => {
     if (reason !== "low_confidence") return REASONS[reason] ?? `I was told to leave this to a person (${reason}).`;
+    if (isLabels(answer)) return `I am not sure about ${all(openLabels(answer))}.`;
     return answer.label_set.length > 1
       ? `I am not sure enough: it may be ${oneOf(answer.label_set)}.`
       : "I am not sure enough to decide this by myself.";
