@@ -49,7 +49,7 @@ def clothing(data_root: Path, clothing_settings: Settings, tmp_path_factory: pyt
             place = folder / "data" / part / file.parent.name
             place.mkdir(parents=True, exist_ok=True)
             (place / file.name).symlink_to(file)
-    config = TrainConfig(data=folder / "data", out=folder / "clothing.dt")
+    config = TrainConfig(data=folder / "data", out=folder / "clothing.dt", method="head")
     return train(config, settings=clothing_settings, progress=SilentProgress())
 
 
@@ -72,7 +72,7 @@ def test_head_is_right_on_89_of_100_pictures_from_elsewhere(predictor: Predictor
 def test_a_second_run_decodes_and_infers_nothing(
     clothing: TrainResult, clothing_settings: Settings, tmp_path: Path
 ) -> None:
-    config = TrainConfig(data=clothing.bundle.parent / "data", out=tmp_path / "clothing.dt")
+    config = TrainConfig(data=clothing.bundle.parent / "data", out=tmp_path / "clothing.dt", method="head")
     again = train(config, settings=clothing_settings, progress=SilentProgress())
     assert (clothing.n_computed, again.n_computed) == (3409, 0)
     assert again.digest == clothing.digest

@@ -26,4 +26,4 @@ def test_every_public_name_can_be_had() -> None:
 
 def test_a_name_that_is_not_there_is_told() -> None:
     with pytest.raises(AttributeError, match=r"it has .*\bPrediction, Predictor\b.*\bload\b"):
-        drivetrain.Learner  # noqa: B018 - the access is the test
+        drivetrain.Lerner  # noqa: B018 - the access is the test

@@ -95,7 +95,7 @@ def test_every_option_is_heeded(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "full"}, "--method: got full; want one of head."),
+        ({"method": "magic"}, "--method: got magic; want one of auto, head, top, full."),
         ({"resize": "stretch"}, "--resize: got stretch; want one of crop, pad, squish."),
         ({"fixtures": "none"}, "--fixtures: got none; want one of validation, synthetic."),
         ({"out": Path("bears.zip")}, "-o: got bears.zip; want a file NAME.dt. Example: -o bears.dt"),

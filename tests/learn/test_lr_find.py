@@ -198,11 +198,11 @@ def test_rates_rise_by_equal_factors_from_first_to_last(pictures: Path, tmp_path
 
 def test_a_loss_that_explodes_ends_it(pictures: Path, tmp_path: Path) -> None:
     learn = make_learner(pictures, tmp_path)
-    stopped = find_lr(learn, 1e-3, 1e3, num_it=60).test
+    stopped = find_lr(learn, 1e-3, 1e6, num_it=60).test
     assert 11 < len(stopped.lrs) < 60
     assert stopped.losses[-1] > 4 * min(stopped.losses)
     assert stopped.losses[-2] <= 4 * min(stopped.losses)
-    whole = find_lr(learn, 1e-3, 1e3, num_it=60, stop_div=False).test
+    whole = find_lr(learn, 1e-3, 1e6, num_it=60, stop_div=False).test
     assert len(whole.lrs) == 60
     assert whole.losses[: len(stopped.losses)] == stopped.losses
 

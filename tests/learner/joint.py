@@ -15,8 +15,9 @@ BATCH = 8  # of all processes together
 
 
 def train(pictures: Path, out: Path, *, processes: int, resume: bool = False) -> Learner:
+    block = {"batch_tfms": []}  # whose draws are a process's own
     learn = make_learner(
-        pictures, out, bs=BATCH // processes, metrics=accuracy, batch_tfms=[], checkpoint=CheckpointConfig()
+        pictures, out, bs=BATCH // processes, metrics=accuracy, block=block, checkpoint=CheckpointConfig()
     )
     learn.fine_tune(2, base_lr=0.01, resume=resume)
     learn.validate()

@@ -98,10 +98,12 @@ class Told:
         self.steps += steps
 
 
-def make_learner(folder: Path, out: Path, *, target: str = "label", bs: int = 4, **options: Any) -> Learner:
+def make_learner(
+    folder: Path, out: Path, *, target: str = "label", bs: int = 4, block: dict[str, Any] | None = None, **options: Any
+) -> Learner:
     """A learner whose files lie in `out`; it keeps no checkpoints, which wait for the disk, unless told to."""
     chosen = {"path": out, "progress": Told(), "checkpoint": None} | options
-    return vision_learner(make_dls(folder, target=target, bs=bs), tiny_backbone(), **chosen)
+    return vision_learner(make_dls(folder, target=target, bs=bs, **(block or {})), tiny_backbone(), **chosen)
 
 
 def weights_of(learn: Learner) -> dict[str, Tensor]:

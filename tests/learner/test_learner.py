@@ -324,7 +324,7 @@ def test_values_are_told_in_units_to_callbacks_and_kept_in_units(learner: MakeLe
 
     learn = learner(target="value", cbs=Units)
     learn.fit(1, 1e-6)
-    assert all(2500 < value < 3500 for value in told)  # one step from the mean
+    assert all(1000 < value < 5000 for value in told)  # random weights, but around the mean
     other = learner(target="value")
     other.load("within")
     assert torch.allclose(other.get_preds()[0], learn.get_preds()[0])

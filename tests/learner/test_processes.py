@@ -70,9 +70,13 @@ def test_two_processes_train_as_one_with_twice_the_batch(shapes: Path, tmp_path:
         )
         for rank in range(2)
     ]
-    for process in started:
-        _, told = process.communicate(timeout=500)
-        assert process.returncode == 0, told
+    try:
+        ended = [process.communicate(timeout=500)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in started] == [0, 0], ended
     first, second = (read_tree(tmp_path / f"rank{rank}.safetensors") for rank in range(2))
     assert all(torch.equal(first["weights"][name], second["weights"][name]) for name in first["weights"])
     assert first["values"] == second["values"] == first["again"]

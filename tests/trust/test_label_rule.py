@@ -10,7 +10,7 @@ from drivetrain.trust.label_rule import LabelRule, certify_label, choose_thresho
 Part = tuple[FloatArray, BoolArray, BoolArray]
 
 
-def draw(n: int, *, seed: int | list[int] = 0, base: float = 0.3, sharp: float = 2.0) -> Part:
+def draw(n: int, *, seed: int | list[int] = 0, base: float = 0.4, sharp: float = 3.5) -> Part:
     """Pictures whose probabilities are calibrated: the label is there as often as they say."""
     rng = np.random.default_rng(seed)
     probs = 1 / (1 + np.exp(-(sharp * rng.normal(size=n) + np.log(base / (1 - base)))))

@@ -45,14 +45,14 @@ def test_a_steep_curve_says_that_more_would_help() -> None:
 
 
 def test_a_flat_curve_says_that_more_would_bring_little() -> None:
-    told = fit(make_losses(law(np.array(SIZES), floor=0.1, slope=0.02), 4000, flips=0.01))
+    told = fit(make_losses(law(np.array(SIZES), floor=0.1, slope=0.02), 500, flips=0.01))
+    assert told.chance <= 0.2
     assert told.verdict == "little"
-    assert told.gain_high < 0.01
-    assert told.sentence.endswith(": that is less than a point")
+    assert told.sentence.endswith(": probably less than a point")
 
 
 def test_a_gain_of_about_a_point_is_called_so() -> None:
-    told = fit(make_losses(law(np.array(SIZES), slope=0.45), 3000, flips=0.05))
+    told = fit(make_losses(law(np.array(SIZES), slope=0.5), 500, flips=0.0))
     assert 0.2 < told.chance < 0.8
     assert told.verdict == "some"
     assert told.sentence.endswith(": more pictures would help a little")
@@ -79,7 +79,7 @@ def test_hardly_a_mistake_leaves_open_what_may_be_hidden(n: int, verdict: str) -
 def test_errors_of_numbers_are_told_in_their_units() -> None:
     rng = np.random.default_rng(1)
     errors = 5 * law(np.array(SIZES))
-    losses = rng.gamma(2, 0.5, size=400)[None, None, :] * errors[None, :, None] * rng.normal(1, 0.05, size=(3, 4, 400))
+    losses = rng.gamma(2, 0.5, size=500) * errors[None, :, None] * rng.normal(1, 0.05, size=(3, 4, 500))
     told = fit_learning_curve(losses, SIZES, score="mean absolute error", is_share=False)
     assert told.points[0].score > told.points[-1].score > told.now.score > told.twice.score > 0
     assert told.now.score - told.twice.score == pytest.approx(told.gain, abs=0.02)
@@ -87,18 +87,23 @@ def test_errors_of_numbers_are_told_in_their_units() -> None:
     assert told.sentence.startswith(f"With twice the pictures, a mean absolute error of about {told.twice.score:.2f} (")
     assert f", {told.gain:.2f} lower (" in told.sentence
     flat = fit_learning_curve(np.repeat(losses[:, :1], 4, axis=1), SIZES, score="mean absolute error", is_share=False)
-    assert flat.sentence.endswith(": that is less than 5% of it")
+    assert flat.sentence.endswith(": probably less than 5 % of it")
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     held = []
-    for seed in range(120):
-        told = fit(make_losses(law(np.array(SIZES)), 500, seed=seed))
-        truth = 1 - law(np.array([500, 1000])) * (1 - 0.02) - 0.02 * law(np.array([500, 1000])) * 0
-        measured = [point.low <= 1 - law(point.n) <= point.high for point in told.points]
+    for seed in range(60):
+        told = fit(make_losses(law(np.array(SIZES)), 500, seed=seed, flips=0.0))
         gain = law(500) - law(1000)
-        held.append([*measured, told.twice.low <= truth[1] <= told.twice.high, told.gain_low <= gain <= told.gain_high])
-    assert (np.mean(held, axis=0) >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / 120)).all()
+        held.append(
+            [
+                *(point.low <= 1 - law(point.n) <= point.high for point in told.points),
+                told.twice.low <= 1 - law(1000) <= told.twice.high,
+                told.gain_low <= gain <= told.gain_high,
+            ]
+        )
+    assert (np.mean(held, axis=0) >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / 60)).all()
+    assert np.mean(held) <= 0.99
 
 
 def test_groups_and_repeats_widen() -> None:
@@ -136,7 +141,8 @@ def test_classes_are_told_by_what_the_last_doubling_brought() -> None:
     assert (sock.n, sock.gain) == (2, 1.0)
     assert sock.low < 0  # two pictures prove nothing
     assert told.class_sentence == (
-        f"The last doubling brought most to shoe (+75.0 points, {100 * shoe.low:.1f} to {100 * shoe.high:.1f}; 40 pictures)"
+        "The last doubling brought most to "
+        f"shoe (+75.0 points, {100 * shoe.low:.1f} to {100 * shoe.high:.1f}; 40 pictures)"
     )
     grouped = fit(make_losses(law(np.array(SIZES)), n), class_losses=class_losses, classes=["hat", "shoe", "sock"],
                   groups=np.arange(n) // 10)  # fmt: skip
@@ -165,7 +171,7 @@ def test_unfit_input_is_refused() -> None:
         fit(losses[:, :3])
     with pytest.raises(InvalidInput, match="losses: got shape"):
         fit(np.where(losses > 0, np.nan, losses))
-    with pytest.raises(InvalidInput, match="sizes: got .*; want two sizes or more, rising"):
+    with pytest.raises(InvalidInput, match=r"sizes: got .*; want two sizes or more, rising"):
         fit_learning_curve(losses, (1, 3, 3, 4), score="accuracy", is_share=True)
     with pytest.raises(InvalidInput, match="sizes"):
         fit_learning_curve(losses[:, :1], (9,), score="accuracy", is_share=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,11 +33,14 @@ from .optimizer import adamw, build_optimizer, capture_optimizer, restore_optimi
 from .quick_conv import quicken
 from .schedule import OneCycle
 
-__all__ = ["TopConfig", "TopInput", "TopRun", "choose_dtype", "fit_top", "predict_top"]
+__all__ = ["AfterEpoch", "Step", "TopConfig", "TopInput", "TopRun", "choose_dtype", "fit_top", "predict_top"]
 
 _AT_ONCE = 128  # pictures a forward pass outside of training
 _KEEP_EVERY_S = 15.0
 _NAMED = 8  # pictures listed in an error
+
+Step = tuple[float, float, float]  # loss, learning rate, momentum
+AfterEpoch = Callable[[int, Network, Sequence[Step]], None]  # the epoch from 0, the network as it is now, its steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +85,18 @@ class TopRun:
 
 
 def fit_top(
-    network: Network, given: TopInput, *, config: TopConfig, progress: Progress, run: TopRun | None = None
+    network: Network,
+    given: TopInput,
+    *,
+    config: TopConfig,
+    progress: Progress,
+    run: TopRun | None = None,
+    after_epoch: AfterEpoch | None = None,
 ) -> Network:
     """A trained copy of `network` (its cut is where the activations are), batch norms folded, in evaluation mode.
 
     The same input and seed give the same weights on the same machine, whether or not it was killed and resumed.
+    `after_epoch` is called with the copy at the end of each epoch; what it raises ends the training.
     Raises InvalidInput, naming pictures, where the loss is no number.
     """
     run = run or TopRun()
@@ -96,7 +106,7 @@ def fit_top(
     trained.cut = network.cut
     with draws_of_our_own():
         seed_draws(config.seed)
-        _TopFit(trained, given, config, run, progress).run()
+        _TopFit(trained, given, config, run, progress, after_epoch).run()
     return trained.eval()
 
 
@@ -113,7 +123,15 @@ def predict_top(network: Network, activations: Activations, rows: IntArray, *, v
 class _TopFit:
     """The state of one training."""
 
-    def __init__(self, network: Network, given: TopInput, config: TopConfig, run: TopRun, progress: Progress) -> None:
+    def __init__(
+        self,
+        network: Network,
+        given: TopInput,
+        config: TopConfig,
+        run: TopRun,
+        progress: Progress,
+        after_epoch: AfterEpoch | None,
+    ) -> None:
         self.given, self.config, self.place, self.progress = given, config, run, progress
         self.network = network
         self.quick = _quick_copy(network)  # on the very parameters of `network`
@@ -132,6 +150,8 @@ class _TopFit:
         self.n_steps = len(given.rows) // self.batch  # an epoch
         self.dtype = choose_dtype()
         self.step = 0
+        self.after_epoch = after_epoch
+        self.steps: list[Step] = []  # of this epoch
 
     def run(self) -> None:
         total = self.config.epochs * self.n_steps
@@ -148,6 +168,9 @@ class _TopFit:
                 self._train(np.sort(order[at * self.batch : (at + 1) * self.batch]), epoch, self.step / total)
                 self.step += 1
                 advance(1)
+                if at + 1 == self.n_steps and self.after_epoch is not None:
+                    self.after_epoch(epoch, self.network, self.steps)
+                    self.steps = []
                 if self.step == total or time.monotonic() - kept_at > _KEEP_EVERY_S:
                     self._keep(is_done=self.step == total)
                     kept_at = time.monotonic()
@@ -169,6 +192,7 @@ class _TopFit:
         self.opt.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.opt.step()
+        self.steps.append((loss.item(), lrs[-1] if lrs else self.config.lr, mom or 0.0))
 
     def _refuse(self, rows: IntArray, loss: float) -> NoReturn:
         named = [self.given.names[row] for row in rows.tolist()]

@@ -23,7 +23,7 @@ _CONFIDENCE = 0.95
 _DRAWS = 2_000
 _BLOCK_VALUES = 2_000_000  # random counts held at a time
 _POINT, _SHARE_OF_ERROR = 0.01, 0.05  # a gain worth gathering for: of a share; of any other error, relative to it
-_SURE = 0.8  # share of draws that must agree before anything is said
+_SURE = 0.8  # chance from which anything is said
 _FEW_MISTAKES = 5  # pictures; below, there is no curve to see
 _CURVE_STEPS = 33
 
@@ -91,7 +91,7 @@ class LearningCurve:
         end = {
             "help": "more pictures would help",
             "some": "more pictures would help a little",
-            "little": f"that is less than {'a point' if self.is_share else f'{_SHARE_OF_ERROR:.0%} of it'}",
+            "little": f"probably less than {'a point' if self.is_share else f'{100 * _SHARE_OF_ERROR:.0f} % of it'}",
             "unclear": "too noisy to tell whether more pictures would help",
         }[self.verdict]
         return f"With twice the pictures, {told}: {end}"
