@@ -34,7 +34,7 @@ def run(features: FloatArray, targets: Any, **options: Any) -> LearningCurve:
 
 
 def test_more_pictures_make_a_better_head() -> None:
-    features, labels = make()
+    features, labels = make(spread=3)
     told = run(features, labels, classes=["hat", "shoe", "sock"])
     assert [point.n for point in told.points] == [48, 96, 144, 192]  # of the 192 that are not held out
     assert told.points[-1].score > told.points[0].score + 0.05
@@ -148,7 +148,7 @@ def test_groups_are_learned_from_or_judged_and_never_cut() -> None:
 
 
 def test_copies_do_not_flatter() -> None:
-    features, labels = make(80)
+    features, labels = make(80, spread=3)
     features, labels = np.repeat(features, 3, axis=0), np.repeat(labels, 3)
     groups = np.repeat(np.arange(80), 3)
     alone, grouped = run(features, labels), run(features, labels, groups=groups)
@@ -166,7 +166,12 @@ def test_a_small_part_is_held_back_more(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(flow._Trial, "_fit", note)
     features, labels = make(120)
     run(features, labels, repeats=1, threads=1)
-    assert seen[:4] == [(24, pytest.approx(0.4)), (48, pytest.approx(0.2)), (72, pytest.approx(0.4 / 3)), (96, 0.1)]
+    assert seen[:4] == [
+        (24, pytest.approx(0.4)),
+        (48, pytest.approx(0.2)),
+        (72, pytest.approx(0.4 / 3)),
+        (96, pytest.approx(0.1)),
+    ]
 
 
 class Counting(SilentProgress):
@@ -198,7 +203,9 @@ def test_unfit_input_is_refused() -> None:
     with pytest.raises(InvalidInput, match="groups: got 3 of 60 items"):
         run(features, labels, groups=np.arange(3))
     with pytest.raises(InvalidInput, match="want two groups or more"):
-        run(features, labels % 1, groups=np.zeros(60, dtype=np.int64), task="regression")
+        run(features, features[:, :1], groups=np.zeros(60, dtype=np.int64), task="regression", class_count=1)
+    with pytest.raises(InvalidInput, match="of two classes or more"):
+        run(features, labels * 0)
     for fractions in ((0.5,), (0.5, 0.25), (0, 1), (0.5, 1.5)):
         with pytest.raises(InvalidConfig, match="fractions: got"):
             run(features, labels, fractions=fractions)

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -317,6 +318,34 @@ def test_a_file_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert fetch_file(str(tmp_path), "config.json") == tmp_path / "config.json"
     assert fetch_file(str(tmp_path), "README.md") is None
+
+
+def test_a_file_of_a_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Missing(Exception):
+        """The repository has no such file."""
+
+    class Unreached(Missing, OSError):
+        """The hub was not reached, so nothing is known: transformers' hub makes it a kind of the former."""
+
+    def download(repository: str, file: str) -> str:
+        if file == "README.md":
+            raise Missing
+        if file == "config.json":
+            raise Unreached
+        return f"{tmp_path}/{repository}/{file}"
+
+    errors = SimpleNamespace(LocalEntryNotFoundError=Unreached, EntryNotFoundError=Missing)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=download, errors=errors))
+    assert fetch_file("org/net", "model.safetensors") == tmp_path / "org" / "net" / "model.safetensors"
+    assert fetch_file("org/net", "README.md") is None
+    with pytest.raises(Unreached):
+        fetch_file("org/net", "config.json")
+
+
+def test_timm_is_asked_by_its_own_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=creator(TimmNet)))
+    with pytest.raises(InvalidConfig, match="got timm:giant"):
+        load_backbone("timm:giant")
 
 
 # -- transformers: tiny networks of random weights, saved as anybody's are

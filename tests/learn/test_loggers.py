@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -411,8 +412,10 @@ def test_wandb_itself_keeps_a_run_offline(tmp_path: Path, monkeypatch: pytest.Mo
     learn.fit(log, epochs=1)
     log.finish()
     (kept,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
-    content = kept.read_bytes()
     assert str(log.run_id) in kept.name
+    deadline = time.monotonic() + 60
+    while (content := kept.read_bytes()).count(b"valid_loss") < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)  # its own process writes
     assert content.count(b"valid_loss") >= 3
     assert b"somebody" in content
 

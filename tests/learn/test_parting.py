@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -111,6 +112,30 @@ def test_an_operation_in_place_at_the_end_is_kept() -> None:
 def test_a_shortcut_that_is_added_in_place_keeps_its_block_whole() -> None:
     root = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(AddedInPlace(4), AddedInPlace(4))).eval()
     assert find_steps(root, run, PIXELS) == ("0", "1.0", "1.1")
+
+
+def test_modules_without_a_tensor_are_no_steps() -> None:
+    class Asking(nn.Module):
+        """Has helpers beside its layer that take, or give, something else than tensors."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.size, self.names = nn.Conv2d(3, 4, 3), Told(lambda x: x.shape), Told(lambda _: PIXELS)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.size(x)
+            self.names("no tensor")
+            return self.layer(x)
+
+    class Told(nn.Module):
+        def __init__(self, tell: Callable[[Any], Any]) -> None:
+            super().__init__()
+            self.tell = tell
+
+        def forward(self, x: Any) -> Any:
+            return self.tell(x)
+
+    assert find_steps(Asking(), run, PIXELS) == ("layer",)
 
 
 def test_what_happens_between_modules_makes_it_one() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from onnx import helper
 
 from drivetrain.errors import InvalidConfig, InvalidInput, MissingExtra, NotFound, Unavailable
 from drivetrain.learn import trunk as trunk_module
@@ -38,7 +39,7 @@ def _python(code: str, *args: object, **environ: str) -> subprocess.CompletedPro
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
         env={**os.environ, **environ},
     )
 
@@ -224,6 +225,15 @@ def test_size_is_the_given_or_the_own(name: str, size: int | None, taken: int) -
 def test_bad_name_tells_the_allowed_ones(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match="backbone: got lite9; want one of efficientnet_lite0, efficientnet_lite1"):
         prepare_trunk("lite9", size=None, cache_dir=tmp_path, progress=SilentProgress())
+
+
+def test_a_network_that_no_bundle_could_hold_is_refused_at_once() -> None:
+    graph = helper.make_graph([helper.make_node("Melu", ["x"], ["y"], domain="com.example")], "g", [], [])
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString()
+    with pytest.raises(
+        InvalidConfig, match=r"backbone: got timm:odd, which needs operators of 'com\.example'; want stand"
+    ):
+        trunk_module._check_guard("timm:odd", data)
 
 
 def test_absent_package_is_a_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

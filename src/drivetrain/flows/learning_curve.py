@@ -16,7 +16,7 @@ from drivetrain.errors import InvalidConfig, InvalidInput
 from drivetrain.learn.folds import deal_folds
 from drivetrain.learn.head import embed_features, fit_head
 from drivetrain.learn.head_fit import SigmoidLoss, SoftmaxLoss
-from drivetrain.learn.head_targets import ClassWeights, weigh_classes
+from drivetrain.learn.head_targets import ClassWeights, check_targets, weigh_classes
 from drivetrain.learn.lbfgs import minimise
 from drivetrain.progress import Progress
 from drivetrain.task import Task
@@ -57,6 +57,7 @@ def learning_curve(
     Same seed, same curve, whatever `threads`. Raises InvalidInput, InvalidConfig.
     """
     _check(features, groups, fractions, repeats)
+    check_targets(features, targets, task=task, class_count=class_count)
     names = [str(number) for number in range(class_count)] if classes is None else list(classes)
     if penalty is None:
         penalty = fit_head(

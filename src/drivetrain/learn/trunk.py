@@ -153,9 +153,7 @@ def prepare_trunk(name: str, *, size: int | None, cache_dir: Path, progress: Pro
         backbone, digest = _load_foreign(name)
         spec = backbone.spec
         if spec.licence == UNKNOWN_LICENCE:
-            progress.say(
-                f"Nothing tells the licence of {name}: ask its makers before you hand on what you train on it."
-            )
+            progress.say(f"Nothing tells the licence of {spec.name}: ask its makers before you hand on a model of it.")
         size = _check_size(spec, size)
     else:
         spec = find_backbone(name)
