@@ -549,7 +549,18 @@ def test_loading_is_given_what_makes_it_safe(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
     with pytest.raises(Unavailable, match="stop here"):
         load_hf(str(tmp_path), load=load, fetch=fetch_file)
-    assert given == {"trust_remote_code": False, "use_safetensors": True, "dtype": torch.float32}
+    assert (given["trust_remote_code"], given["use_safetensors"], given["dtype"]) == (False, True, torch.float32)
+
+
+def test_a_network_with_weights_left_out_is_refused(tmp_path: Path) -> None:
+    name = save_network(tmp_path, "ViT")
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({k: v for k, v in weights.items() if "pooler" not in k}, tmp_path / "model.safetensors", {"format": "pt"})
+    load_backbone(name)  # nobody asks the pooler
+    lacking = {k: v for k, v in weights.items() if not k.startswith("layernorm")}
+    save_file(lacking, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InvalidConfig, match=r"without 2 of its weights, such as layernorm\.bias"):
+        load_backbone(name)
 
 
 def test_tokens_that_make_no_square(tmp_path: Path) -> None:

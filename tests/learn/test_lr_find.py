@@ -233,7 +233,7 @@ def test_the_plot_marks_what_is_suggested(pictures: Path, tmp_path: Path) -> Non
     found = find_lr(make_learner(pictures, tmp_path), num_it=40, end_lr=1, suggest_funcs=minimum)
     figure = found.plot()
     labels = [line.get_label() for line in figure.axes[0].lines]
-    assert f"minimum: {found.minimum:.2g}" in labels
+    assert f"minimum: {found.minimum:.1e}" in labels
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 

@@ -99,9 +99,10 @@ def test_the_loss_plot_shows_batches_and_epochs() -> None:
     lines = lines_of(figure)
     batches, smooth = lines["training, smoothed"]
     assert batches == list(range(1, 61))
-    assert smooth[10] == pytest.approx(np.mean(record.raw_losses[9:12]))  # the mean of those around
+    weights = np.array([1, 2, 3, 2, 1]) / 9
+    assert smooth[10] == pytest.approx(weights @ record.raw_losses[8:13])  # the mean of those around, twice
     assert lines["validation"] == ([20, 40, 60], record.column("valid_loss"))
-    assert "best: 1.1, epoch 1" in lines
+    assert "best: 1.1, after 40 batches" in lines
     assert figure.axes[0].get_xlabel() == "batch (grey lines: epochs)"
     assert "validation" not in lines_of(record.plot_loss(with_valid=False))
 
@@ -134,7 +135,7 @@ def test_a_record_with_holes_can_be_drawn() -> None:
     assert "validation" not in lines
     record.batch(1.0, 1e-3, 0.0)
     record.epoch([1.0, 2.0, 0.5])
-    assert "best: 2, epoch 1" in lines_of(record.plot_loss())
+    assert "best: 2, after 3 batches" in lines_of(record.plot_loss())
     for figure in (record.plot_loss(), record.plot_metrics()):
         assert figure._repr_png_()  # type: ignore[attr-defined]
 
@@ -178,8 +179,8 @@ def test_the_plot_of_rates_marks_what_is_suggested() -> None:
     assert axes.get_xscale() == "log"
     assert "learning rate" in axes.get_xlabel()
     lines = lines_of(figure)
-    assert lines["valley: 0.001"] == ([1e-3], [1.5])
-    assert lines["steep: 0.0001"] == ([1e-4], [1.8])
+    assert lines["valley: 1.0e-03"] == ([1e-3], [1.5])
+    assert lines["steep: 1.0e-04"] == ([1e-4], [1.8])
     assert len(axes.lines[0].get_xdata()) == 55  # type: ignore[arg-type]
     assert len(draw_lr_find(lrs, losses, skip_end=0).axes[0].lines[0].get_xdata()) == 60  # type: ignore[arg-type]
     assert draw_lr_find(lrs, losses).axes[0].get_legend() is None

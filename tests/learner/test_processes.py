@@ -37,7 +37,7 @@ def test_one_process_is_alone() -> None:
 
 def test_several_need_accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(MissingExtra, match=r"several GPUs.*'drivetrain\[accelerate\]'"):
+    with pytest.raises(MissingExtra, match=r"several GPUs.*'drivetrain\[gpus\]'"):
         find_processes({"WORLD_SIZE": "2"})
 
 

@@ -141,7 +141,7 @@ def test_classes_are_told_by_what_the_last_doubling_brought() -> None:
     assert (sock.n, sock.gain) == (2, 1.0)
     assert sock.low < 0  # two pictures prove nothing
     assert told.class_sentence == (
-        "The last doubling brought most to "
+        "The last doubling surely helped "
         f"shoe (+75.0 points, {100 * shoe.low:.1f} to {100 * shoe.high:.1f}; 40 pictures)"
     )
     grouped = fit(make_losses(law(np.array(SIZES)), n), class_losses=class_losses, classes=["hat", "shoe", "sock"],

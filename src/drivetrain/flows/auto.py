@@ -28,7 +28,8 @@ _FOLDS = 5
 _MOST_TRIALS = 3
 _LEAST_PICTURES = 200  # to train on; on fewer a fold says too little, and a linear head is what they bear
 _GOOD_ENOUGH = 0.99  # of the head's cross-validated score: what is left is too little to find
-_LEAST_GAIN = 0.005  # where the interval holds 0: below it a larger model is not worth its trouble
+# where the interval holds 0: below it a larger model is not worth its trouble. Of values, in standard deviations
+_LEAST_GAIN = 0.005
 # Score of a head on an early piece's features less that on the last ones. Measured: -0.11 to -0.17 on photographs of
 # clothing, -0.01 to +0.01 on textile under a lens; there training from the early cut gave 0.95, from the late one 0.82.
 _ALIKE = 0.05
@@ -57,7 +58,7 @@ def fit_by_auto(given: FitInput) -> Fitted:
     found = trial.comparison
     where = f"in {trial.n_folds} of {_FOLDS} folds of the training pictures"
     told = found.sentence
-    wins = found.low > 0 or found.gain >= _LEAST_GAIN
+    wins = found.low > 0 or found.gain >= _LEAST_GAIN * _measure_unit(given)
     if not wins:
         fitted = _tell(fit_by_head(given, head), f"auto chose head over top: {told}, {where}.")
     else:
@@ -73,6 +74,8 @@ def _why_head(given: FitInput, head: Head) -> str:
         return f"{n:,} pictures to train on are too few to train more ({_LEAST_PICTURES} are asked for)"
     if head.cv_score >= _GOOD_ENOUGH:
         return f"its cross-validated {head.score_name} is {head.cv_score:.3f} already"
+    if not np.ptp(_deal(given)):
+        return "the pictures to train on are all of one group, so that no fold of them can judge another"
     try:
         find_cuts(given)
     except ValueError as exc:
@@ -105,20 +108,33 @@ def _round_time(seconds: float) -> str:
 
 def _try(given: FitInput, trainer: TopTrainer, head: Head) -> _Trial:
     """Fold by fold, until head and top can be told apart, or enough was tried."""
-    train = given.train
-    strata = find_strata(train.targets, task=given.task)
-    folds = deal_folds(strata, count=_FOLDS, groups=train.groups, part_tied=given.task != "regression")
+    folds = _deal(given)
     held: list[IntArray] = []
     logits: list[FloatArray] = []
-    for fold in range(_MOST_TRIALS):
+    for fold in np.unique(folds)[:_MOST_TRIALS].tolist():  # of few groups some folds have none
         rows, out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         label = f"Trying the top on fold {fold + 1} of {_FOLDS}"
         logits.append(trainer.try_fold(head, rows, out, label=label))
         held.append(out)
+        if len(np.unique(given.train.groups[np.concatenate(held)])) < 2:
+            continue  # one group alone has no spread
         comparison = _compare(given, head, held, logits)
         if comparison.is_told_apart or comparison.gain < 0:
             break
     return _Trial(comparison=comparison, n_folds=len(held))
+
+
+def _deal(given: FitInput) -> IntArray:
+    """(n,) a fold for each training picture."""
+    train = given.train
+    strata = find_strata(train.targets, task=given.task)
+    return deal_folds(strata, count=_FOLDS, groups=train.groups, part_tied=given.task != "regression")
+
+
+def _measure_unit(given: FitInput) -> float:
+    """What a gain is counted in, so that millimetres are judged as metres are."""
+    is_one_value = given.task == "regression" and given.n_out == 1  # of several, the comparison takes each in its own
+    return float(np.std(given.train.targets, dtype=np.float64)) if is_one_value else 1.0
 
 
 def _compare(given: FitInput, head: Head, held: Sequence[IntArray], logits: Sequence[FloatArray]) -> Comparison:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,8 @@ def find_cuts(given: FitInput) -> tuple[int, int]:
     late = next(piece for piece in pieces if maps[piece][1] == last)
     if late == pieces[0]:  # one resolution throughout: the last quarter
         late = pieces[-max(1, len(pieces) // 4)]
-    before = [piece for piece in pieces if piece < late and maps[piece][1] == maps[late - 1][1]] if late > 1 else []
+    _, places = maps.get(late - 1, (0, 0))
+    before = [piece for piece in pieces if piece < late and maps[piece][1] == places]
     early = min(reversed(before), key=lambda piece: maps[piece][0], default=late)
     return early, late
 
@@ -100,22 +102,20 @@ class TopTrainer:
         self.given, self.plan = given, plan
         self.config = TopConfig(epochs=plan.epochs, batch=plan.batch, lr=plan.lr, seed=given.options.seed)
         recipe = ViewRecipe(min_scale=plan.min_scale, seed=given.options.seed)
-        sides = (given.train, given.valid)
         spec = ActivationSpec(
             trunk=given.trunk, preprocess=given.preprocess, cut=plan.cut, views=plan.views, recipe=recipe
         )
-        self.train_kept, self.valid_kept = (
-            keep_activations(
-                side.files,
-                side.digests,
-                spec=spec if side is given.train else replace(spec, views=0),
-                cache_dir=given.settings.cache_dir,
-                max_bytes=given.settings.activation_cache_bytes,
-                threads=given.settings.worker_threads,
-                limits=given.limits,
-                progress=given.progress,
-            )
-            for side in sides
+        keep = partial(
+            keep_activations,
+            cache_dir=given.settings.cache_dir,
+            max_bytes=given.settings.activation_cache_bytes,
+            threads=given.settings.worker_threads,
+            limits=given.limits,
+            progress=given.progress,
+        )
+        self.train_kept = keep(given.train.files, given.train.digests, spec=spec)
+        self.valid_kept = keep(
+            given.valid.files, given.valid.digests, spec=replace(spec, views=0), beside=[self.train_kept]
         )
         self._spec_name = spec.name
 

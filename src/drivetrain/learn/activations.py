@@ -7,10 +7,12 @@ shares pictures with an older one takes theirs over. The folders used longest ag
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,7 @@ class Activations:
 
     rows: NDArray[np.float16]
     cut: int
+    folder: Path | None = None  # where they are kept
 
     @property
     def views(self) -> int:
@@ -81,10 +84,12 @@ def keep_activations(
     threads: int,
     limits: DecodeLimits,
     progress: Progress,
+    beside: Sequence[Activations] = (),
 ) -> Activations:
     """Activations of `files`, whose sha256 is `digests`: from the cache, or computed into it on `threads` cores.
 
-    A picture is decoded once for all its views. Ctrl-C and kills keep what was done. Raises UnreadablePicture,
+    A picture is decoded once for all its views. Ctrl-C and kills keep what was done. Neither these nor those in use
+    `beside` them are removed to make room. Raises UnreadablePicture,
     Conflict for a file that is no longer the one with that digest, Unavailable where the cache cannot hold them.
     """
     session = Session(cut_trunk(spec.trunk, spec.cut))
@@ -92,7 +97,8 @@ def keep_activations(
     _, channels, height, width = session.run(["activation"], blank)[0].shape
     shape = (len(files), 1 + spec.views, height, width, channels)
     folder = cache_dir / _FOLDER / f"{spec.name}-{hashlib.sha256(b''.join(digests)).hexdigest()[:16]}"
-    rows, done = _open(folder, shape, digests, max_bytes=max_bytes)
+    in_use = {folder, *(other.folder for other in beside if other.folder is not None)}
+    rows, done = _open(folder, shape, digests, in_use=in_use, max_bytes=max_bytes)
     _take_over(folder, rows, done, digests)
     todo = np.flatnonzero(done == 0).tolist()
 
@@ -118,18 +124,20 @@ def keep_activations(
             finally:
                 results.close()
                 _mark(rows, done, waiting)
-    return Activations(rows=np.load(folder / "rows.npy", mmap_mode="r"), cut=spec.cut)
+    rows.flags.writeable = False
+    return Activations(rows=rows, cut=spec.cut, folder=folder)
 
 
 def measure_maps(trunk: Trunk) -> dict[int, tuple[int, int]]:
     """piece -> (channels, places) of the maps it is given, where the trunk may be cut; {} where it cannot be parted."""
     onnx = import_onnx("opening a trunk")
     shapes = {}
-    for value in onnx.load_model_from_string(trunk.model.read_bytes()).graph.value_info:
+    inner = onnx.load_model_from_string(trunk.model.read_bytes()).graph.value_info
+    for value in inner:
         dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim[1:]]
         if len(dims) == 3:  # tokens make no map
             shapes[value.name] = dims[0], dims[1] * dims[2]
-    return {piece: shapes[name_piece(piece)] for piece in range(1, len(shapes) + 1) if name_piece(piece) in shapes}
+    return {piece: shapes[name_piece(piece)] for piece in range(1, len(inner) + 1) if name_piece(piece) in shapes}
 
 
 def _look_at(file: Path, digest: bytes, spec: ActivationSpec, limits: DecodeLimits) -> Iterator[FloatArray]:
@@ -175,21 +183,15 @@ def cut_trunk(trunk: Trunk, cut: int) -> bytes:
 
 
 def _open(
-    folder: Path, shape: tuple[int, ...], digests: Sequence[bytes], *, max_bytes: int
+    folder: Path, shape: tuple[int, ...], digests: Sequence[bytes], *, in_use: Collection[Path], max_bytes: int
 ) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
     """The rows, and which of them are done (n,) uint8; both mapped to be written."""
     bytes_needed = int(np.prod(shape)) * 2
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _make_room(folder, max(0, max_bytes - bytes_needed))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _make_room(folder.parent, max(0, max_bytes - bytes_needed), in_use=in_use)
         if not _is_whole(folder, shape):
-            free = shutil.disk_usage(folder).free
-            if free < bytes_needed:
-                raise OSError(f"{free / 1e9:.1f} GB free of {bytes_needed / 1e9:.1f} GB needed")
-            (folder / "done.npy").unlink(missing_ok=True)
-            np.lib.format.open_memmap(folder / "rows.npy", "w+", np.float16, shape)
-            write_whole(folder / "digests", b"".join(digests))
-            np.lib.format.open_memmap(folder / "done.npy", "w+", np.uint8, shape[:1])  # last: it says the rest is there
+            _create(folder, shape, digests, bytes_needed=bytes_needed)
         os.utime(folder)
         rows: Any = np.load(folder / "rows.npy", mmap_mode="r+")
         done: Any = np.load(folder / "done.npy", mmap_mode="r+")
@@ -201,6 +203,38 @@ def _open(
             hint="Set DRIVETRAIN_CACHE_DIR to another folder, give fewer --views, or train with --method head.",
         ) from exc
     return rows, done
+
+
+def _create(folder: Path, shape: tuple[int, ...], digests: Sequence[bytes], *, bytes_needed: int) -> None:
+    """An empty one, made aside and renamed: a run that begins at the same moment never finds half of one."""
+    shutil.rmtree(folder, ignore_errors=True)  # damaged
+    free = shutil.disk_usage(folder.parent).free
+    if free < bytes_needed:
+        raise OSError(f"{free / 1e9:.1f} GB free of {bytes_needed / 1e9:.1f} GB needed")
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        aside.mkdir()
+        np.lib.format.open_memmap(aside / "rows.npy", "w+", np.float16, shape)
+        _reserve(aside / "rows.npy")
+        write_whole(aside / "digests", b"".join(digests))
+        np.lib.format.open_memmap(aside / "done.npy", "w+", np.uint8, shape[:1])
+        aside.rename(folder)
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)
+        if not _is_whole(folder, shape):  # else somebody was faster
+            raise
+
+
+def _reserve(file: Path) -> None:
+    """Take the blocks now: a disk that is full once they are written to through a map kills the process."""
+    if not hasattr(os, "posix_fallocate"):  # pragma: no cover -- macOS, Windows
+        return
+    with file.open("rb+") as opened:
+        try:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+        except OSError as exc:
+            if exc.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that knows no such thing
+                raise
 
 
 def _is_whole(folder: Path, shape: tuple[int, ...]) -> bool:
@@ -240,10 +274,10 @@ def _take_over(folder: Path, rows: Any, done: Any, digests: Sequence[bytes]) -> 
         _mark(rows, done, taken)
 
 
-def _make_room(folder: Path, max_bytes: int) -> None:
-    """Remove the folders used longest ago until the others hold at most `max_bytes`."""
+def _make_room(place: Path, max_bytes: int, *, in_use: Collection[Path]) -> None:
+    """Remove the folders used longest ago until those that are not in use hold at most `max_bytes`."""
     others = sorted(
-        (path for path in folder.parent.iterdir() if path.is_dir() and path != folder),
+        (path for path in place.iterdir() if path.is_dir() and path not in in_use),
         key=lambda path: path.stat().st_mtime,
         reverse=True,
     )

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -176,7 +176,13 @@ def load_hf(repository: str, *, load: Callable[..., Any], fetch: Fetch) -> Forei
             hint="Save the image processor beside the network: processor.save_pretrained(FOLDER).",
         )
     try:
-        body = load(repository, trust_remote_code=False, use_safetensors=True, dtype=torch.float32).eval()
+        body, report = load(
+            repository,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
     except OSError as exc:
         raise Unavailable(full, got=_first_line(exc), want="config.json and model.safetensors", hint=_HINT) from exc
     except ValueError as exc:  # code of its own, or a kind of network that this transformers does not know
@@ -184,7 +190,7 @@ def load_hf(repository: str, *, load: Callable[..., Any], fetch: Fetch) -> Forei
     if getattr(body, "main_input_name", "") != "pixel_values" or getattr(body.config, "num_channels", 3) != 3:
         raise InvalidConfig("backbone", got=full, want="a network that takes RGB pictures and nothing else")
     read = _read_processor(full, settings)
-    features = _probe(full, body, _run_hf, read["size"])
+    features = _probe(full, body.eval(), _run_hf, read["size"])
     spec = BackboneSpec(
         name=full,
         package="transformers",
@@ -195,7 +201,9 @@ def load_hf(repository: str, *, load: Callable[..., Any], fetch: Fetch) -> Forei
         **read,
     )
     _check_bytes(spec, body)
-    return ForeignBackbone(spec, body, _run_hf, prefix=_count_prefix(body.config, features))
+    backbone = ForeignBackbone(spec, body, _run_hf, prefix=_count_prefix(body.config, features))
+    _check_whole(backbone, report["missing_keys"])
+    return backbone
 
 
 def fetch_file(repository: str, file: str) -> Path | None:
@@ -327,6 +335,20 @@ def _check_bytes(spec: BackboneSpec, body: nn.Module) -> None:
     size = sum(value.numel() * 4 for value in body.parameters())
     if size > _MAX_BYTES:
         raise InvalidConfig("backbone", got=f"{spec.name} of {size:,} bytes", want=f"at most {_MAX_BYTES:,} of weights")
+
+
+def _check_whole(backbone: ForeignBackbone, missing: Collection[str]) -> None:
+    """Refuse a network of which the files lack weights that count: transformers would leave them random."""
+    used = {id(p) for piece in range(len(backbone.pieces)) for p in backbone.piece_parameters(piece)}
+    named = dict(backbone.body.named_parameters())
+    # a mask token stands for patches that are hidden in pretraining; a pooler comes behind the features
+    counts = [key for key in missing if id(named.get(key)) in used and not re.search(r"mask_token|^pooler\.", key)]
+    if counts:
+        raise InvalidConfig(
+            "backbone",
+            got=f"{backbone.spec.name} without {len(counts)} of its weights, such as {min(counts)}",
+            want="a repository that holds the whole network",
+        )
 
 
 def _fetch(full: str, fetch: Fetch, repository: str, file: str) -> Path | None:

@@ -44,7 +44,7 @@ def draw_loss(record: Recorder, *, skip_start: int = 5, with_valid: bool = True)
     first = skip_start if len(record.losses) > 2 * skip_start else 0
     steps = np.arange(first, len(record.losses)) + 1
     axes.plot(steps, record.raw_losses[first:], color=_TRAIN, alpha=0.22, linewidth=0.8)
-    smooth = _smooth(record.raw_losses)
+    smooth = _average_around(_average_around(record.raw_losses))  # twice: no steps where a wild one comes and goes
     axes.plot(steps, smooth[first:], color=_TRAIN, linewidth=2, label="training, smoothed")
     limits = list(smooth[first:]) + list(np.percentile(_finite(record.raw_losses[first:]) or [0.0], [1, 98]))
     valid = record.column("valid_loss")
@@ -107,14 +107,14 @@ def draw_lr_find(
     figure, (axes,) = _new_figure(1, _INCHES)
     axes.plot(lrs[:end], losses[:end], color=_TRAIN, linewidth=2)
     axes.set_xscale("log")
-    axes.set_xlabel("learning rate (each step is 10 times the last)")
+    axes.set_xlabel("learning rate, logarithmic")
     axes.set_ylabel("loss, smoothed")
     shown = list(points)
     _limit(axes, [*_finite(losses[:end]), *(loss for _, _, loss in shown)])
     for number, (name, lr, loss) in enumerate(shown):
         colour, shape = _MARKS[number % len(_MARKS)], _SHAPES[number % len(_SHAPES)]
         axes.axvline(lr, color=colour, linewidth=1, linestyle=":")
-        axes.plot([lr], [loss], shape, color=colour, markersize=9, label=f"{name}: {lr:.2g}", zorder=3)
+        axes.plot([lr], [loss], shape, color=colour, markersize=9, label=f"{name}: {lr:.1e}", zorder=3)
     if shown:
         axes.legend(frameon=False)
     return figure
@@ -134,9 +134,9 @@ def show_in_notebook(draw: Callable[[], Figure], handle: Any = None) -> Any:
     return handle
 
 
-def _smooth(losses: Sequence[float]) -> list[float]:
-    """The mean of a twentieth of all batches around each; what is not finite is left out."""
-    reach = max(1, len(losses) // 40)
+def _average_around(losses: Sequence[float]) -> list[float]:
+    """The mean of a thirtieth of all batches around each, three at least; what is not finite is left out."""
+    reach = max(1, len(losses) // 60)
     known = [math.isfinite(loss) for loss in losses]
     sums = np.cumsum([0.0, *(loss if ok else 0.0 for loss, ok in zip(losses, known, strict=True))])
     counts = np.cumsum([0, *known])
@@ -167,7 +167,7 @@ def _label_below(places: Sequence[Axes], label: str) -> None:
 
 def _mark_best(axes: Axes, iters: Sequence[int], valid: Sequence[float]) -> None:
     best = int(np.nanargmin([value if math.isfinite(value) else math.nan for value in valid]))
-    label = f"best: {valid[best]:.3g}, epoch {best}"
+    label = f"best: {valid[best]:.3g}, after {iters[best]:,} batches"
     axes.plot([iters[best]], [valid[best]], "o", color=_BEST, markersize=10, zorder=3, label=label)
 
 

@@ -199,6 +199,7 @@ def _run_test(learn: Learner, lrs: Sequence[float], *, stop_div: bool) -> Record
             advance(1)
             if stop_div and record.smooth_loss > _DIVERGED * lowest > 0:
                 break
+        advance(len(lrs) - len(record.lrs))  # what is not needed any more is done too
     return record
 
 

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from drivetrain.arrays import FloatArray, IntArray
@@ -82,6 +83,8 @@ class TopRun:
     key: str = ""  # names the training: a checkpoint of another is not gone on from
     resume: bool = False
     label: str = "Training the top"
+    keep_every_s: float = _KEEP_EVERY_S
+    dtype: torch.dtype | None = None  # of the arithmetic; None: `choose_dtype`
 
 
 def fit_top(
@@ -101,11 +104,10 @@ def fit_top(
     """
     run = run or TopRun()
     assert network.cut == given.activations.cut
-    trained = build_network(fold_batch_norm(network.backbone), n_out=network.head.linear.out_features)
-    trained.head.load_state_dict(network.head.state_dict())
-    trained.cut = network.cut
     with draws_of_our_own():
-        seed_draws(config.seed)
+        trained = build_network(fold_batch_norm(network.backbone), n_out=network.head.linear.out_features)
+        trained.head.load_state_dict(network.head.state_dict())
+        trained.cut = network.cut
         _TopFit(trained, given, config, run, progress, after_epoch).run()
     return trained.eval()
 
@@ -145,15 +147,34 @@ class _TopFit:
             class_weights=given.class_weights,
             label_smoothing=config.label_smoothing if given.task == "classification" else 0.0,
         )
-        self.scale = _measure_spread(given)
+        self.units = _measure_units(given)
         self.batch = min(config.batch, len(given.rows))
         self.n_steps = len(given.rows) // self.batch  # an epoch
-        self.dtype = choose_dtype()
+        self.dtype = choose_dtype() if run.dtype is None else run.dtype
+        self.is_kept = run.checkpoint is not None
         self.step = 0
         self.after_epoch = after_epoch
         self.steps: list[Step] = []  # of this epoch
 
     def run(self) -> None:
+        """Numbers are trained in standard deviations from their mean: one rate then does for years and millimetres."""
+        if self.units is None:
+            self._run_steps()
+            return
+        self.units.leave(self.network.head.linear)
+        self._run_steps()
+        self.units.enter(self.network.head.linear)
+
+    def _tell_epoch(self, epoch: int) -> None:
+        if self.after_epoch is None:
+            return
+        network = self.network
+        if self.units is not None:  # a copy: there and back is not the same to the last bit
+            network = copy.deepcopy(network)
+            self.units.enter(network.head.linear)
+        self.after_epoch(epoch, network, self.steps)
+
+    def _run_steps(self) -> None:
         total = self.config.epochs * self.n_steps
         self._restore(total)
         kept_at = time.monotonic()
@@ -168,10 +189,10 @@ class _TopFit:
                 self._train(np.sort(order[at * self.batch : (at + 1) * self.batch]), epoch, self.step / total)
                 self.step += 1
                 advance(1)
-                if at + 1 == self.n_steps and self.after_epoch is not None:
-                    self.after_epoch(epoch, self.network, self.steps)
+                if at + 1 == self.n_steps:
+                    self._tell_epoch(epoch)
                     self.steps = []
-                if self.step == total or time.monotonic() - kept_at > _KEEP_EVERY_S:
+                if self.step == total or time.monotonic() - kept_at > self.place.keep_every_s:
                     self._keep(is_done=self.step == total)
                     kept_at = time.monotonic()
 
@@ -179,14 +200,14 @@ class _TopFit:
         views = self.given.activations.views
         maps = _load(self.given.activations, rows, view=1 + epoch % views if views else 0)
         targets = torch.from_numpy(np.ascontiguousarray(self.given.targets[rows]))
+        seed_draws(self.config.seed, self.step)  # what a backbone drops out is the same after a break
         lrs, mom = self.schedule.at(done)
         set_rates(self.opt, lrs=lrs, mom=mom)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             logits = self.quick.run_from(maps.to(self.dtype), self.given.activations.cut).float()
-        if self.scale is None:
-            loss = self.loss(logits, targets)
-        else:
-            loss = self.loss(logits / self.scale, targets / self.scale)
+        if self.units is not None:
+            targets = (targets - self.units.mean) / self.units.spread
+        loss = self.loss(logits, targets)
         if not math.isfinite(loss.item()):
             self._refuse(rows, loss.item())
         self.opt.zero_grad(set_to_none=True)
@@ -196,22 +217,27 @@ class _TopFit:
 
     def _refuse(self, rows: IntArray, loss: float) -> NoReturn:
         named = [self.given.names[row] for row in rows.tolist()]
+        more = f" and {len(named) - _NAMED:,} more" if len(named) > _NAMED else ""
         raise InvalidInput(
             "the loss",
-            got=f"{loss} in step {self.step + 1}, on {', '.join(named[:_NAMED])} and {len(named) - _NAMED} more",
+            got=f"{loss} in step {self.step + 1}, on {', '.join(named[:_NAMED])}{more}",
             want="a number",
             hint="Look at these pictures; else train with --method head, or a lower lr. Nothing was written.",
         )
 
     def _keep(self, *, is_done: bool) -> None:
         path = self.place.checkpoint
-        if path is None:
+        if path is None or not self.is_kept:
             return
         tree: dict[str, Any] = {"key": self.place.key, "step": self.step, "is_done": is_done}
         tree["trained"] = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         if not is_done:
             tree["opt"] = capture_optimizer(self.opt)
-        write_tree(path, tree)
+        try:
+            write_tree(path, tree)
+        except (OSError, SafetensorError) as exc:  # a full disk is no reason to lose the training
+            self.is_kept = False
+            self.progress.say(f"{self.place.label}: cannot be kept in {path.parent} ({exc}); a kill would lose it.")
 
     def _restore(self, total: int) -> None:
         """Take up what was kept of this very training: where it was finished, or `resume` asks for it."""
@@ -268,9 +294,32 @@ def _load(activations: Activations, rows: IntArray, *, view: int) -> Tensor:
     return maps.float().permute(0, 3, 1, 2)
 
 
-def _measure_spread(given: TopInput) -> Tensor | None:
-    """Of each number to be answered, the standard deviation: any unit then trains alike. None for labels."""
+@dataclass(frozen=True, slots=True)
+class _Units:
+    """What the numbers to be answered are measured in, each float32 (m,)."""
+
+    mean: Tensor
+    spread: Tensor  # standard deviation; 1 where a number is the same for all
+
+    @torch.no_grad()
+    def leave(self, linear: nn.Linear) -> None:
+        """From answers in these units to such in standard deviations from the mean."""
+        linear.weight.div_(self.spread[:, None])
+        linear.bias.sub_(self.mean).div_(self.spread)
+
+    @torch.no_grad()
+    def enter(self, linear: nn.Linear) -> None:
+        """Back."""
+        linear.weight.mul_(self.spread[:, None])
+        linear.bias.mul_(self.spread).add_(self.mean)
+
+
+def _measure_units(given: TopInput) -> _Units | None:
+    """None for labels."""
     if given.task != "regression":
         return None
-    spread = np.std(given.targets[given.rows], axis=0)
-    return torch.from_numpy(np.where(spread > 0, spread, 1.0).astype(np.float32))
+    values = given.targets[given.rows].astype(np.float64)
+    spread = values.std(axis=0)
+    told = values.mean(axis=0), np.where(spread > 0, spread, 1.0)
+    mean, spread = (torch.from_numpy(np.asarray(one, dtype=np.float32)) for one in told)
+    return _Units(mean, spread)

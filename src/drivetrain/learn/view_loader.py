@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -54,39 +54,23 @@ def keep_views(
     are those from `first_epoch` on. The numbers lie in a file of `folder` that goes away with them, even after a kill.
     Raises Unavailable where they find no room there.
     """
-    sides = []
     total = len(dls.train_ds) * (1 + views) + len(dls.valid_ds)
     with draws_of_our_own(), progress.task(f"Looking at pictures, {1 + views} views each", total=total) as advance:
-        for loader, n_views in ((_clean(dls), views), (dls.valid, 0)):
-            store: _Store | None = None
-            for at, maps in _run(loader, part, epoch=0):
-                if store is None:
-                    store = _Store(folder, n=len(loader.dataset), views=n_views, shape=maps.shape[1:])
-                store.put(at, 0, maps)
+        clean = _clean(dls)
+        train, store = _keep_clean(clean, part, task=task, views=views, folder=folder, advance=advance)
+        again = dls.train.new(dls.train_ds, shuffle=False, drop_last=False)
+        again.left_out = dict(clean.left_out)
+        for view in range(1, 1 + views):
+            epoch = first_epoch + view - 1
+            seed_draws(dls.train.config.seed, epoch)  # for transforms of one's own
+            for at, maps in _run(again, part, epoch=epoch):
+                store.put(at, view, maps)
                 advance(len(maps))
-            kept = _list_kept(loader)
-            assert store is not None  # a walk without a picture raises
-            again = dls.train.new(dls.train_ds, shuffle=False, drop_last=False)
-            again.left_out = dict(loader.left_out)
-            for view in range(1, 1 + n_views):
-                seed_draws(dls.train.config.seed, first_epoch + view - 1)  # for transforms of one's own
-                for at, maps in _run(again, part, epoch=first_epoch + view - 1):
-                    store.put(at, view, maps)
-                    advance(len(maps))
-                if len(_list_kept(again)) != len(kept):
-                    raise InvalidInput(
-                        "pictures", got="one that could be read a minute ago, and cannot now", want="files that stay"
-                    )
-            rows = store.rows[: len(kept)]
-            dataset = loader.dataset
-            sides.append(
-                KeptSide(
-                    activations=Activations(rows=rows, cut=part.cut or 0),
-                    targets=read_targets(dataset, task)[kept],
-                    names=tuple(dataset.name(at) for at in kept),
-                )
-            )
-    return sides[0], sides[1]
+        if len(_list_kept(again)) != len(train.names):
+            want = "files that stay where they are"
+            raise InvalidInput("pictures", got="one that could be read a minute ago, and cannot now", want=want)
+        valid, _ = _keep_clean(dls.valid, part, task=task, views=0, folder=folder, advance=advance)
+    return train, valid
 
 
 def keep_features(
@@ -107,6 +91,26 @@ def _clean(dls: DataLoaders) -> DataLoader:
     loader = dls.valid.new(dls.train_ds)
     loader.left_out = dict(dls.train.left_out)
     return loader
+
+
+def _keep_clean(
+    loader: DataLoader, part: FrozenPart, *, task: Task, views: int, folder: Path, advance: Callable[[int], None]
+) -> tuple[KeptSide, _Store]:
+    """A side with its clean view, and room for the others."""
+    store: _Store | None = None
+    for at, maps in _run(loader, part, epoch=0):
+        if store is None:
+            store = _Store(folder, n=len(loader.dataset), views=views, shape=maps.shape[1:])
+        store.put(at, 0, maps)
+        advance(len(maps))
+    assert store is not None  # a walk without a picture raises
+    kept = _list_kept(loader)
+    side = KeptSide(
+        activations=Activations(rows=store.rows[: len(kept)], cut=part.cut or 0),
+        targets=read_targets(loader.dataset, task)[kept],
+        names=tuple(loader.dataset.name(at) for at in kept),
+    )
+    return side, store
 
 
 def _run(loader: DataLoader, part: FrozenPart, *, epoch: int) -> Iterator[tuple[int, FloatArray]]:

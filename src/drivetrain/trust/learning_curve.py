@@ -98,14 +98,14 @@ class LearningCurve:
 
     @property
     def class_sentence(self) -> str:
-        """The classes that surely gained by the last doubling, most first, at most three; "" if there are none."""
+        """The classes that surely gained by the last doubling, at most three, most first; "" if there are none."""
         sure = sorted((row for row in self.classes if row.low > 0), key=lambda row: -row.gain)[:3]
         shown = (
             f"{row.label} (+{100 * row.gain:.1f} points, {100 * row.low:.1f} to {100 * row.high:.1f}; "
             f"{row.n:,} pictures)"
             for row in sure
         )
-        return f"The last doubling brought most to {', '.join(shown)}" if sure else ""
+        return f"The last doubling surely helped {', '.join(shown)}" if sure else ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`, under the names of the fields."""
