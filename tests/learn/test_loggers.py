@@ -429,6 +429,14 @@ def test_without_the_package_the_extra_is_named(
         kind()
 
 
+def test_a_package_that_is_broken_says_so_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wandb.py").write_text("import no_such_part_of_it")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    with pytest.raises(ModuleNotFoundError, match="no_such_part_of_it"):
+        WandbCallback()
+
+
 def test_every_batches_is_checked(wandb: FakeWandb) -> None:
     with pytest.raises(InvalidConfig, match=r"WandbCallback\(every_batches\): got 0"):
         WandbCallback(every_batches=0)

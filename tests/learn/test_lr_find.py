@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -196,15 +197,25 @@ def test_rates_rise_by_equal_factors_from_first_to_last(pictures: Path, tmp_path
     assert rates[1:] == pytest.approx(found.test.lrs[:-1])
 
 
+class Exploding:
+    """Cross-entropy, a thousand times as large from the 31st batch on."""
+
+    def __init__(self) -> None:
+        self.n_calls = 0
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        self.n_calls += 1
+        return F.cross_entropy(logits, targets) * (1000 if self.n_calls > 30 else 1)
+
+
 def test_a_loss_that_explodes_ends_it(pictures: Path, tmp_path: Path) -> None:
-    learn = make_learner(pictures, tmp_path)
-    stopped = find_lr(learn, 1e-3, 1e6, num_it=60).test
-    assert 11 < len(stopped.lrs) < 60
+    stopped = find_lr(make_learner(pictures, tmp_path, loss_func=Exploding()), end_lr=1e-3, num_it=60).test
+    assert len(stopped.lrs) == 31
     assert stopped.losses[-1] > 4 * min(stopped.losses)
-    assert stopped.losses[-2] <= 4 * min(stopped.losses)
-    whole = find_lr(learn, 1e-3, 1e6, num_it=60, stop_div=False).test
+    learn = make_learner(pictures, tmp_path, loss_func=Exploding())
+    whole = find_lr(learn, end_lr=1e-3, num_it=60, stop_div=False).test
     assert len(whole.lrs) == 60
-    assert whole.losses[: len(stopped.losses)] == stopped.losses
+    assert whole.losses[:31] == stopped.losses
 
 
 def test_a_loss_that_is_no_number_ends_it(pictures: Path, tmp_path: Path) -> None:
@@ -271,6 +282,13 @@ def test_it_works_without_matplotlib(pictures: Path, tmp_path: Path, monkeypatch
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], said: str, pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match=said):
         find_lr(make_learner(pictures, tmp_path), **options)
+
+
+def test_a_loader_without_a_batch_is_refused(pictures: Path, tmp_path: Path) -> None:
+    learn = make_learner(pictures, tmp_path)
+    learn.dls.train = learn.dls.train.new(learn.dls.train_ds, bs=64, drop_last=True)
+    with pytest.raises(InvalidInput, match=r"dls.train: got no whole batch.*smaller bs"):
+        find_lr(learn)
 
 
 # What curves suggest

@@ -312,6 +312,21 @@ def test_other_tasks_learn_too(learner: MakeLearner, target: str) -> None:
     assert learn.training_record()["standardise"] == (target == "value")
 
 
+def test_any_units_train_alike(learner: MakeLearner) -> None:
+    """Symptom before: values around a million stayed unlearned at rates that suit weights around 1."""
+    places = {"circle": 0.0, "square": 1.0, "stripes": 2.0}
+
+    def losses(low: float, step: float) -> list[float]:
+        learn = learner(target="value", block={"get_y": lambda path: low + step * places[path.parent.name]})
+        learn.fit_one_cycle(3, 0.02)
+        return learn.recorder.raw_losses
+
+    plain = losses(0.0, 1.0)
+    assert plain[-1] < plain[0] / 2
+    assert losses(0.0, 1e-4) == pytest.approx(plain, rel=0.02)
+    assert losses(1e5, 1e3) == pytest.approx(plain, rel=0.02)
+
+
 def test_values_are_told_in_units_to_callbacks_and_kept_in_units(learner: MakeLearner) -> None:
     told: list[float] = []
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -87,10 +86,10 @@ class Parts:
 
     def archive(self) -> bytes:
         """The bundle's bytes, its digests true, nothing checked."""
-        files = [
-            {"path": file.path, "sha256": file.sha256, "size": file.size} for file in content_files(self.members)
-        ]
-        return write_stored_zip({"manifest.json": json.dumps({**self.manifest, "files": files}).encode(), **self.members})
+        files = [{"path": file.path, "sha256": file.sha256, "size": file.size} for file in content_files(self.members)]
+        return write_stored_zip(
+            {"manifest.json": json.dumps({**self.manifest, "files": files}).encode(), **self.members}
+        )
 
     def write(self, path: Path) -> Path:
         path.write_bytes(self.archive())
@@ -149,9 +148,7 @@ def fit(task: Task, *, n: int = 600, max_error: float = 0.05) -> Calibration:
 
 
 def open_tiny(task: Task, made: Calibration) -> AnyPolicy:
-    return open_policy(
-        task, made.decision, made.arrays, feature_count=FEATURES, output_count=len(CLASSES[task])
-    )
+    return open_policy(task, made.decision, made.arrays, feature_count=FEATURES, output_count=len(CLASSES[task]))
 
 
 @functools.cache

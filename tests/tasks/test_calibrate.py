@@ -52,7 +52,9 @@ def spoil(given: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
 def test_the_first_half_fits_labels_and_the_second_certifies_them() -> None:
     given = arguments("multilabel")
     first, second = halves(given)
-    before, fitted, certified = (calibrate(**one).decision for one in (given, spoil(given, first), spoil(given, second)))
+    before, fitted, certified = (
+        calibrate(**one).decision for one in (given, spoil(given, first), spoil(given, second))
+    )
     for label in range(2):
         assert certified["labels"][label]["temperature"] == before["labels"][label]["temperature"]
         assert certified["labels"][label]["threshold"] == before["labels"][label]["threshold"]
@@ -90,7 +92,10 @@ def test_the_policy_that_serves_gives_what_was_calibrated(task: Task) -> None:
     given = arguments(task)
     made = calibrate(**given)
     policy = open_tiny(task, made)
-    answers = [policy.decide(*one, CLASSES[task], "") for one in zip(given["valid_logits"], given["valid_features"], strict=True)]
+    answers = [
+        policy.decide(*one, CLASSES[task], "")
+        for one in zip(given["valid_logits"], given["valid_features"], strict=True)
+    ]
     second = halves(given)[1]
     told = evaluate_answers([answers[at] for at in second], given["valid_labels"][second], CLASSES[task])
     if task == "multilabel":
@@ -155,7 +160,10 @@ def test_the_decision_is_plain_and_whole(task: Task) -> None:
 
 def test_several_values_each_have_their_interval() -> None:
     given = arguments("regression")
-    wide = {name: np.concatenate([given[name], 10 * given[name]], axis=1) for name in ("train_labels", "valid_labels", "valid_logits")}
+    wide = {
+        name: np.concatenate([given[name], 10 * given[name]], axis=1)
+        for name in ("train_labels", "valid_labels", "valid_logits")
+    }
     made = calibrate(**{**given, **wide, "class_names": ("small", "large")})
     small, large = made.decision["interval"]["half_widths"]
     assert large == pytest.approx(10 * small, rel=1e-4)

@@ -132,7 +132,9 @@ def test_expected_answers_are_kept_to(task: Task) -> None:
 
 
 @pytest.mark.parametrize("task", BOTH)
-@pytest.mark.parametrize("what", ["nearest instead of the filter", "no antialias", "squished", "mean and std of ImageNet"])
+@pytest.mark.parametrize(
+    "what", ["nearest instead of the filter", "no antialias", "squished", "mean and std of ImageNet"]
+)
 def test_another_preprocessing_does_not_load(task: Task, what: str) -> None:
     parts = tiny_parts(task)
     changed = perturb_preprocess(parts.manifest["preprocess"])[what]
@@ -146,7 +148,9 @@ def test_a_temperature_of_a_label_is_noticed_by_the_fixtures() -> None:
     assert refuse(decision_with(parts, "labels", 1, "temperature", value=warm)).code == "bundle_fixtures"
 
 
-@pytest.mark.parametrize("what", ["nearest instead of the filter", "no antialias", "squished", "mean and std of ImageNet"])
+@pytest.mark.parametrize(
+    "what", ["nearest instead of the filter", "no antialias", "squished", "mean and std of ImageNet"]
+)
 def test_no_spread_in_a_strangers_manifest_waves_its_fixtures_through(what: str) -> None:
     """What a value may differ by is also a share of how far the fixtures' own answers lie apart: it must be earned."""
     parts = decision_with(tiny_parts("regression"), "spreads", value=[1e30])

@@ -265,7 +265,9 @@ def _open_trunk(run: _Run) -> FrozenTrunk:
         model=trunk.model,
         weights_digest=trunk.weights_digest,
         feature_count=trunk.feature_count,
-        preprocess=Preprocess(declare_preprocess(trunk.size, method="crop", mean=trunk.mean, std=trunk.std)),
+        preprocess=Preprocess(
+            declare_preprocess(trunk.size, method="crop", mean=trunk.mean, std=trunk.std, filter_=trunk.filter)
+        ),
     )
 
 

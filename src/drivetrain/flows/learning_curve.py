@@ -128,7 +128,7 @@ class _Trial:
     def _fit(self, x: FloatArray, y: IntArray | FloatArray, penalty: float, *, start: FloatArray) -> FloatArray:
         """The weights (d + 1, k), bias last, at the minimum of what `fit_head` minimises."""
         if self.task == "regression":
-            return _fit_ridge(x, y, penalty)
+            return _fit_ridge(x, np.asarray(y, dtype=np.float64), penalty)
         loss = SoftmaxLoss(self.weights) if self.task == "classification" else SigmoidLoss(self.weights)
         count = loss.count(y)
 

@@ -30,7 +30,7 @@ def describe_learner(learn: VisionLearner, *, n_train: int, n_valid: int) -> dic
     columns = dls.train_ds.columns
     if block is None:
         blocks: list[Any] = ["ImageBlock" if c.is_picture else _BLOCKS[type(c.encoder)] for c in columns]
-        getters = {column.role: tell(column.getter) for column in columns}
+        getters: dict[str, Any] = {column.role: tell(column.getter) for column in columns}
     else:
         blocks = [repr(one) for one in block.blocks]
         getters = {role: None if getter is None else tell(getter) for role, getter in block.getters}

@@ -144,7 +144,9 @@ def train(config: TrainConfig, *, settings: Settings, progress: Progress) -> Tra
         items = _read(run)
     with run.clock.lap("preparing the trunk"):
         trunk = prepare_trunk(config.backbone, size=config.size, cache_dir=settings.cache_dir, progress=progress)
-        preprocess = Preprocess(declare_preprocess(trunk.size, method=config.resize, mean=trunk.mean, std=trunk.std))
+        preprocess = Preprocess(
+            declare_preprocess(trunk.size, method=config.resize, mean=trunk.mean, std=trunk.std, filter_=trunk.filter)
+        )
     with run.clock.lap("features of the pictures"):
         table = _extract(run, items, trunk, preprocess)
     with run.clock.lap("finding copies and splitting"):

@@ -90,10 +90,13 @@ _MAX_OPS = 32
 
 
 def declare_preprocess(
-    size: int, *, method: Fit = "crop", mean: Sequence[float], std: Sequence[float]
+    size: int, *, method: Fit = "crop", mean: Sequence[float], std: Sequence[float], filter_: str = "bilinear"
 ) -> list[dict[str, Any]]:
-    """The ops for a square input of `size` pixels; mean and std are per channel, of values in [0, 1]."""
-    resize = {"op": "resize", "size": size, "filter": "bilinear", "antialias": True}
+    """The ops for a square input of `size` pixels; mean and std are per channel, of values in [0, 1].
+
+    filter_ is that of the resize, which the backbone was trained with.
+    """
+    resize = {"op": "resize", "size": size, "filter": filter_, "antialias": True}
     fit: dict[Fit, list[dict[str, Any]]] = {
         "crop": [{**resize, "mode": "shortest"}, {"op": "center_crop", "size": size}],
         "pad": [{**resize, "mode": "longest"}, {"op": "pad", "size": size, "mode": "constant", "fill": 0}],

@@ -85,6 +85,7 @@ def keep_activations(
     limits: DecodeLimits,
     progress: Progress,
     beside: Sequence[Activations] = (),
+    flush_every: int = _FLUSH_EVERY,
 ) -> Activations:
     """Activations of `files`, whose sha256 is `digests`: from the cache, or computed into it on `threads` cores.
 
@@ -117,7 +118,7 @@ def keep_activations(
                 for row, maps in zip(todo, results, strict=True):
                     rows[row] = maps
                     waiting.append(row)
-                    if len(waiting) == _FLUSH_EVERY:
+                    if len(waiting) >= flush_every:
                         _mark(rows, done, waiting)
                         waiting = []
                     advance(1)

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from drivetrain.arrays import FloatArray
+
 from .answers import Answers, answer, measure
 from .callbacks import Callback, StopFit
 from .fit_table import format_header, format_row

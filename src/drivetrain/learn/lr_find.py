@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RateTest", "SuggestFunc", "find_lr", "minimum", "slide", "steep", "suggest_rates", "valley"]
 
-Suggestion = tuple[float, tuple[float, float]]  # a rate; where it stands in the plot (rate, loss)
-SuggestFunc = Callable[[FloatArray, FloatArray, int], Suggestion]
+_Suggestion = tuple[float, tuple[float, float]]  # a rate; where it stands in the plot (rate, loss)
+SuggestFunc = Callable[[FloatArray, FloatArray, int], _Suggestion]
 
 _LEAST_STEPS = 10
 _DIVERGED = 4.0  # times the lowest loss
@@ -61,7 +61,7 @@ class RateTest:
         return draw_lr_find(self.lrs, self.losses, points=self.points, skip_end=skip_end)
 
 
-def valley(lrs: FloatArray, losses: FloatArray, num_it: int) -> Suggestion:  # noqa: ARG001 -- as SuggestFunc
+def valley(lrs: FloatArray, losses: FloatArray, num_it: int) -> _Suggestion:  # noqa: ARG001 -- as SuggestFunc
     """Half-way down the longest valley: the longest run of ever lower losses, others may lie between."""
     if len(losses) < 2:
         return _nothing()
@@ -84,7 +84,7 @@ def slide(
     lr_diff: int = 15,
     thresh: float = 0.005,
     adjust_value: float = 1.0,
-) -> Suggestion:
+) -> _Suggestion:
     """From the right end to the left until the slope is nearly the same `lr_diff` steps apart: the rate there."""
     if len(losses) <= lr_diff:
         return _nothing()
@@ -97,7 +97,7 @@ def slide(
     return rate, (rate, float(np.interp(math.log10(rate), np.log10(lrs), losses)))
 
 
-def minimum(lrs: FloatArray, losses: FloatArray, num_it: int) -> Suggestion:  # noqa: ARG001 -- as SuggestFunc
+def minimum(lrs: FloatArray, losses: FloatArray, num_it: int) -> _Suggestion:  # noqa: ARG001 -- as SuggestFunc
     """A tenth of the rate at which the loss is lowest."""
     if not len(losses):
         return _nothing()
@@ -105,7 +105,7 @@ def minimum(lrs: FloatArray, losses: FloatArray, num_it: int) -> Suggestion:  # 
     return rate, (rate, float(np.interp(math.log10(rate), np.log10(lrs), losses)))
 
 
-def steep(lrs: FloatArray, losses: FloatArray, num_it: int) -> Suggestion:  # noqa: ARG001 -- as SuggestFunc
+def steep(lrs: FloatArray, losses: FloatArray, num_it: int) -> _Suggestion:  # noqa: ARG001 -- as SuggestFunc
     """Where the loss falls most steeply, by the logarithm of the rate."""
     if len(losses) < 2:
         return _nothing()
@@ -249,12 +249,12 @@ def _show(test: RateTest) -> None:
     show_in_notebook(test.plot)
 
 
-def _at(place: int, lrs: FloatArray, losses: FloatArray) -> Suggestion:
+def _at(place: int, lrs: FloatArray, losses: FloatArray) -> _Suggestion:
     rate = float(lrs[place])
     return rate, (rate, float(losses[place]))
 
 
-def _nothing() -> Suggestion:
+def _nothing() -> _Suggestion:
     return math.nan, (math.nan, math.nan)
 
 

@@ -6,7 +6,7 @@ So a network keeps its structure whatever trained it: the same names in a saved 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .batch_norm import _find_pairs
 from .network import Network
@@ -54,7 +54,7 @@ def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 -- the class all of them share
 
 
-def _set_conv(conv: nn.Module, norm: nn.Module, weight: nn.Parameter, bias: nn.Parameter) -> None:
+def _set_conv(conv: nn.Module, norm: nn.Module, weight: Tensor, bias: Tensor) -> None:
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None

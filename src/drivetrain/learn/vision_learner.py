@@ -60,14 +60,14 @@ class VisionLearner(Learner):
         """Train the head, then more of the network, `epochs` epochs; says once which method, and why.
 
         "full" is fastai's way, all weights. "head" fits the head alone, to its end, whatever `epochs`. "top" fits the
-        head, then head and last pieces at base_lr / 2: what lies below is run once over a clean and up to four augmented
-        views of each picture, as the training's own transforms draw them. "auto" is full on a GPU, else top where
-        nothing speaks against it. `options` go to fit_one_cycle: wd, cbs, and for full all others. Raises
+        head, then head and last pieces at base_lr / 2: what lies below is run once over a clean and up to four
+        augmented views of each picture, as the training's own transforms draw them. "auto" is full on a GPU, else top
+        where nothing speaks against it. `options` go to fit_one_cycle: wd, cbs, and for full all others. Raises
         InvalidConfig for what a method cannot do.
         """
         if method not in _METHODS:
             raise InvalidConfig("fine_tune(method)", got=method, want="one of " + ", ".join(_METHODS))
-        if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
+        if type(epochs) is not int or epochs < 1:
             raise InvalidConfig("fine_tune(epochs)", got=epochs, want="a whole number of at least 1")
         shape = {"lr_mult": lr_mult, "pct_start": pct_start, "div": div}
         asked = {**options, **{name: value for name, value in shape.items() if value != _FULL_ONLY[name]}}

@@ -36,7 +36,8 @@ class PairedPieces:
         if groups.shape != gains.shape:
             raise InvalidInput("groups", got=f"shape {groups.shape}", want=f"a group for each of {len(gains)} pictures")
         _, place = np.unique(groups, return_inverse=True)
-        return cls(np.bincount(place, weights=gains), np.bincount(place).astype(np.float64))
+        sums: FloatArray = np.bincount(place, weights=gains).astype(np.float64)
+        return cls(sums, np.bincount(place).astype(np.float64))
 
     @property
     def is_single(self) -> bool:
