@@ -22,6 +22,15 @@ from bench import floor
 from drivetrain.trust.compare import compare_right
 
 _DRIVETRAIN = [sys.executable, "-m", "drivetrain.cli.main"]
+# A child's peak counts what its parent held when it was forked: so a small process starts it, and tells its peak.
+_WATCH = """
+import os, subprocess, sys
+begun = subprocess.Popen(sys.argv[2:])
+_, status, usage = os.wait4(begun.pid, 0)
+with open(sys.argv[1], "w") as out:
+    out.write(str(usage.ru_maxrss))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 
 
 @dataclass(frozen=True)
@@ -150,17 +159,15 @@ def _empty(cache: Path) -> None:
 
 def _call(cache: Path, *args: str) -> tuple[float, int, dict]:
     """(seconds, peak resident bytes, what it printed)."""
-    out = cache.parent / "out.json"
+    out, peak = cache.parent / "out.json", cache.parent / "peak"
     begun = time.perf_counter()
     with out.open("w") as stdout:
-        process = subprocess.Popen(
-            [*_DRIVETRAIN, *args],
+        subprocess.run(
+            [sys.executable, "-c", _WATCH, str(peak), *_DRIVETRAIN, *args],
             env=os.environ | {"DRIVETRAIN_CACHE_DIR": str(cache)},
             stdout=stdout,
             stderr=subprocess.DEVNULL,
+            check=True,
         )
-        _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - begun
-    if status:
-        raise RuntimeError(f"drivetrain {' '.join(args)} ended with {status}")
-    return seconds, 1024 * usage.ru_maxrss, json.loads(out.read_text())
+    return seconds, 1024 * int(peak.read_text()), json.loads(out.read_text())

@@ -108,7 +108,7 @@ def test_statements() -> None:
     assert good.absent.is_certified
     assert state_label_promises([good, none], ["cat", "dog"]).startswith(
         "Where it says by itself that a label is there, at most 10 % are wrong: promised for cat. Where it says that "
-        "it is not there, at most 10 %: promised for cat. (95 % confidence, for each label and answer by itself, from 2000"
+        "it is not there, at most 10 %: promised for cat. (95 % confidence, for each label and answer by itself, from "
     )
     assert "promised for its label." in state_label_promises([good], ["cat"])
     assert "promised for all 9 labels." in state_label_promises([good] * 9, [f"l{i}" for i in range(9)])

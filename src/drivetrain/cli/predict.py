@@ -86,8 +86,9 @@ def _tell(answer: Answer) -> str:
         told = (f"{escape_text(label)} {percent(answer.probabilities[label])}" for label in answer.labels)
         return ", ".join(told) or "no label"
     if isinstance(answer, ValuePrediction):
+        is_named = len(answer.values) > 1
         return ", ".join(
-            (f"{name} " if len(answer.values) > 1 else "") + show_number(value) + _tell_interval(answer.intervals[name])
+            (f"{escape_text(name)} " if is_named else "") + show_number(value) + _tell_interval(answer.intervals[name])
             for name, value in answer.values.items()
         )
     return f"{escape_text(answer.label)} {percent(answer.probability)}"

@@ -98,7 +98,7 @@ def _tell_trust(evaluation: _AnyEvaluation) -> list[tuple[str, str]]:
 
 
 def _tell_covered(row: OutputEvaluation, is_named: bool) -> str:
-    name = f"{row.name}: " if is_named else ""
+    name = f"{escape_text(row.name)}: " if is_named else ""
     if row.covered is None or row.interval_width is None:
         return f"{name}none, too few pictures were held out"
     low, high = percent(row.covered_low), percent(row.covered_high)
@@ -115,7 +115,7 @@ def _show_headline(console: Console, evaluation: _AnyEvaluation, what: str) -> N
 def _tell_headline(evaluation: _AnyEvaluation, what: str) -> str:
     if isinstance(evaluation, ValueEvaluation):
         first = evaluation.per_value[0]
-        name = f" in {first.name}" if len(evaluation.classes) > 1 else ""
+        name = f" in {escape_text(first.name)}" if len(evaluation.classes) > 1 else ""
         return (
             f"off by {show_number(first.mae)} on average{name}, on {evaluation.n:,} {what} "
             f"(95 % interval {show_number(first.mae_low)} to {show_number(first.mae_high)})"

@@ -170,8 +170,11 @@ def train(config: TrainConfig, *, settings: Settings, progress: Progress) -> Tra
     curve = None
     if config.learning_curve:
         with run.clock.lap("learning from parts of the data"):
-            curve = _draw_curve(fit_input, fitted)
-        run.notes.append(curve.sentence)
+            try:
+                curve = _draw_curve(fit_input, fitted)
+                run.notes.append(f"{curve.sentence}.")
+            except InvalidInput as exc:  # too few pictures, or all of one group: no reason to lose the model
+                run.notes.append(f"No learning curve: {exc.message}")
     with run.clock.lap("writing the bundle"):
         exported = _export(run, data, trunk, preprocess, fitted, judged)
     run.notes += [*fitted.notes, *judged.calibration.notes, *exported.notes]

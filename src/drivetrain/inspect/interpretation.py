@@ -130,7 +130,7 @@ class LabelInterpretation:
         return [(self.paths[int(rows[at])], float(probs[at])) for at in order]
 
     def _join(self, marks: BoolArray) -> str:
-        return ", ".join(self.classes[at] for at in np.flatnonzero(marks)) or "no label"
+        return ", ".join(self.classes[at] for at in np.flatnonzero(marks).tolist()) or "no label"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -176,7 +176,7 @@ class EarlyStoppingCallback(_PatientCallback):
 class ReduceLROnPlateau(_PatientCallback):
     """Divides the learning rates by `factor` after `patience` epochs in a row without a better `monitor`.
 
-    Meant for the constant rates of `fit`; of a schedule it lowers all that is to come. None is pulled below `min_lr`.
+    For `fit`, whose rates are constant; `fit_one_cycle` sets its own again. None is pulled below `min_lr`.
     """
 
     def __init__(
@@ -193,28 +193,11 @@ class ReduceLROnPlateau(_PatientCallback):
         if not factor > 1:
             raise InvalidConfig("ReduceLROnPlateau(factor)", got=factor, want="a number above 1")
         self.factor, self.min_lr = factor, min_lr
-        self.divisor = 1.0
-
-    def before_fit(self, learn: Any) -> None:
-        super().before_fit(learn)
-        self.divisor = 1.0
-
-    def before_batch(self, learn: Any) -> None:
-        if not learn.training:
-            return
-        for group in learn.opt.param_groups:  # the schedule has just set their rates
-            group["lr"] = min(group["lr"], max(group["lr"] / self.divisor, self.min_lr))
 
     def act(self, learn: Any) -> None:
         self.wait = 0
-        self.divisor *= self.factor
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "divisor": self.divisor}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.divisor = state["divisor"]
+        for group in learn.opt.param_groups:
+            group["lr"] = min(group["lr"], max(group["lr"] / self.factor, self.min_lr))
 
 
 class SaveModelCallback(TrackerCallback):

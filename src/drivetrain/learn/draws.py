@@ -27,7 +27,7 @@ def seed_draws(*place: int) -> None:
 @contextmanager
 def draws_of_our_own() -> Iterator[None]:
     """Leave those generators behind as they were found."""
-    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     kept = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     kept_cuda = torch.cuda.get_rng_state_all() if cuda else []
     try:

@@ -44,6 +44,7 @@ class KeptPlan:
 
     epochs: int
     views: int
+    batch: int
     lr: float
     wd: float
     fits_head: bool  # from the features, before the top is trained
@@ -93,7 +94,8 @@ def fit_kept_top(learn: LearnerState, part: FrozenPart, plan: KeptPlan, *, cbs: 
         if rounds.begin_epoch(0):
             _train_top(learn, network, train, valid, plan, unfolder, rounds)
     learn.model.cut = part.cut  # what lies below was not trained: the place to know strange pictures by
-    told = {"epochs": rounds.n_done, "cut": part.cut, "views": plan.views, "lr": plan.lr, "wd": plan.wd}
+    asked = {name: getattr(plan, name) for name in ("views", "batch", "lr", "wd")}
+    told = {"epochs": rounds.n_done, "cut": part.cut, **asked}
     learn.fits.append(_describe(learn, "top", told, head=head))
 
 
@@ -127,7 +129,7 @@ def _train_top(
     )
     config = TopConfig(
         epochs=plan.epochs,
-        batch=learn.dls.bs,
+        batch=plan.batch,
         lr=plan.lr,
         weight_decay=plan.wd,
         label_smoothing=loss.label_smoothing if isinstance(loss, CrossEntropy) else 0.0,

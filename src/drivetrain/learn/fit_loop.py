@@ -44,8 +44,9 @@ class FitPlan:
     wd: float
 
     def __post_init__(self) -> None:
-        if not isinstance(self.n_epoch, int) or isinstance(self.n_epoch, bool) or self.n_epoch < 1:
-            raise InvalidConfig(f"{self.method}(n_epoch)", got=self.n_epoch, want="a whole number of at least 1")
+        n_epoch: object = self.n_epoch
+        if not isinstance(n_epoch, int) or isinstance(n_epoch, bool) or n_epoch < 1:
+            raise InvalidConfig(f"{self.method}(n_epoch)", got=n_epoch, want="a whole number of at least 1")
         if not 0 <= self.wd < math.inf:
             raise InvalidConfig(f"{self.method}(wd)", got=self.wd, want="a number of at least 0")
 

@@ -186,9 +186,11 @@ class Learner(LearnerState):
         preds, _, decoded = self.get_preds(dl=self.dls.test_dl([item]), with_decoded=True)
         return tell_answer(decoded[0], self.task, self.dls.vocab), decoded[0], preds[0]
 
-    def answer(self, ds_idx: int = 1, dl: DataLoader | None = None, **asked: bool) -> Answers:
+    def answer(
+        self, ds_idx: int = 1, dl: DataLoader | None = None, *, with_inputs: bool = False, with_losses: bool = False
+    ) -> Answers:
         """What the model gives before softmax or sigmoid, and what get_preds is made of; see answers.answer."""
-        return answer(self, self._choose_dl(ds_idx, dl), **asked)
+        return answer(self, self._choose_dl(ds_idx, dl), with_inputs=with_inputs, with_losses=with_losses)
 
     def show_results(self, ds_idx: int = 1, dl: DataLoader | None = None, max_n: int = 9, **layout: Any) -> Figure:
         """A figure of pictures, each with its label and what the model says; `layout` as in show_batch."""
@@ -335,8 +337,9 @@ def _make_network(dls: DataLoaders, arch: object, *, dropout: float, head: Head 
     network = build_network(backbone, n_out=n_out, head=head, dropout=dropout)
     if not pretrained:
         for module in network.backbone.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            reset: Any = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
     return network
 
 

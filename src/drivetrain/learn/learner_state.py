@@ -34,7 +34,7 @@ Callbacks = Callback | type[Callback] | Sequence[Callback | type[Callback]] | No
 
 
 class LearnerOptions(TypedDict, total=False):
-    """How a Learner trains; what is left out is as in DEFAULTS of docs/training.md."""
+    """How a Learner trains; what is left out is as LearnerState has it."""
 
     loss_func: LossFunc | None  # None: the task's own
     class_weights: ClassWeights  # "balanced", or a number for each label
@@ -151,7 +151,8 @@ class LearnerState:
     def place_model(self) -> None:
         """Put model and optimiser on the device."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        self.model.to(device=self.device, memory_format=layout)
+        self.model.to(self.device)
+        self.model.to(memory_format=layout)  # type: ignore[call-overload]  # as torch documents it
         if self.opt is not None:
             for weight, state in self.opt.state.items():
                 for name, value in state.items():

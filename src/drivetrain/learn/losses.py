@@ -127,9 +127,7 @@ def choose_loss(
     if not 0 <= label_smoothing < 1:
         raise InvalidConfig("label_smoothing", got=label_smoothing, want="a share, 0 to below 1")
     if given is not None:
-        if not callable(given) or isinstance(given, type):
-            hint = f"Call it: {given.__name__}()." if isinstance(given, type) else ""
-            raise InvalidConfig("loss_func", got=given, want="a function (logits, targets) -> a number", hint=hint)
+        _check_func(given)
         return given
     if task == "regression":
         return SquaredError()
@@ -165,6 +163,12 @@ def describe_loss(loss_func: LossFunc) -> dict[str, Any]:
     """Name and options, as plain values."""
     options = asdict(loss_func) if isinstance(loss_func, ItemLoss) else {}  # type: ignore[call-overload]
     return {"name": name_of(loss_func), **options}
+
+
+def _check_func(given: object) -> None:
+    if not callable(given) or isinstance(given, type):
+        hint = f"Call it: {given.__name__}()." if isinstance(given, type) else ""
+        raise InvalidConfig("loss_func", got=given, want="a function (logits, targets) -> a number", hint=hint)
 
 
 def _read_weights(given: ClassWeights, targets: np.ndarray[Any, Any], n_out: int) -> tuple[float, ...] | None:

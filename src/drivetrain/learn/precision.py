@@ -36,7 +36,7 @@ class MixedPrecision:
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of a loss, scaled where need be."""
-        self._scaler_for(loss.device).scale(loss).backward()
+        self._scaler_for(loss.device).scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def step(self, opt: torch.optim.Optimizer, device: torch.device) -> None:
         """Let the optimiser step on the gradients, scaled back."""

@@ -72,9 +72,7 @@ class AcceleratedProcesses:
         try:
             from accelerate import Accelerator
         except ModuleNotFoundError as exc:
-            raise MissingExtra(
-                "training on several GPUs", package=exc.name or "accelerate", extra="gpus"
-            ) from None
+            raise MissingExtra("training on several GPUs", package=exc.name or "accelerate", extra="gpus") from None
         self._accelerator = Accelerator(mixed_precision="no")  # precision is ours, the same for one process or more
         self.share = (self._accelerator.process_index, self._accelerator.num_processes)
         self.device: torch.device | None = self._accelerator.device

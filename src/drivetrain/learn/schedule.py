@@ -60,8 +60,9 @@ class OneCycle:
                 raise InvalidConfig(f"fit_one_cycle({name})", got=getattr(self, name), want="a number of at least 1")
         if not 0 <= self.pct_start <= 1:
             raise InvalidConfig("fit_one_cycle(pct_start)", got=self.pct_start, want="a share, 0 to 1")
-        if len(self.moms) != 3 or not all(0 <= mom < 1 for mom in self.moms):
-            raise InvalidConfig("moms", got=self.moms, want="three numbers from 0 to below 1")
+        moms: Sequence[float] = self.moms
+        if len(moms) != 3 or not all(0 <= mom < 1 for mom in moms):
+            raise InvalidConfig("moms", got=moms, want="three numbers from 0 to below 1")
 
     def at(self, done: float) -> Rates:
         start, top, end = self.moms

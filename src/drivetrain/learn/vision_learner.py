@@ -29,6 +29,11 @@ Method = Literal["auto", "head", "top", "full"]
 
 _METHODS = ("auto", "head", "top", "full")
 _MOST_VIEWS = 4
+# Head and top disturb each other in a few large steps. Measured on 144 photographs of three kinds of shirts, 4 epochs,
+# error on 210 others, head alone 0.143 and 0.133 (two draws): batch 64 at 1e-3 0.314 and 0.176, batch 16 at 1e-4 0.124
+# and 0.114; on 3,000 pictures 64 at 1e-3 is best.
+_LEAST_BATCH, _BATCHES = 16, 40  # so many batches an epoch before they grow
+_STEPS, _LEAST_RATE = 300, 0.1  # with fewer steps the rate is less in proportion, down to a tenth
 _TIMED = 8  # pictures that tell how long the others take
 _BACKWARD = 3  # a step takes as long as so many forward passes
 _MOMS = (0.95, 0.85, 0.95)  # of one cycle, which the top goes by
@@ -60,10 +65,10 @@ class VisionLearner(Learner):
         """Train the head, then more of the network, `epochs` epochs; says once which method, and why.
 
         "full" is fastai's way, all weights. "head" fits the head alone, to its end, whatever `epochs`. "top" fits the
-        head, then head and last pieces at base_lr / 2: what lies below is run once over a clean and up to four
-        augmented views of each picture, as the training's own transforms draw them. "auto" is full on a GPU, else top
-        where nothing speaks against it. `options` go to fit_one_cycle: wd, cbs, and for full all others. Raises
-        InvalidConfig for what a method cannot do.
+        head, then head and last pieces at base_lr / 2, less on few pictures; what lies below is run once over a clean
+        and up to four augmented views of each, as the training's own transforms draw them. "auto" is full on a GPU,
+        else top where nothing speaks against it. `options` are cbs, for top also wd, and for full all that fit_one_cycle
+        takes. Raises InvalidConfig for what a method cannot do.
         """
         if method not in _METHODS:
             raise InvalidConfig("fine_tune(method)", got=method, want="one of " + ", ".join(_METHODS))
@@ -160,10 +165,13 @@ class VisionLearner(Learner):
             f"epoch{'s' * (epochs > 1)}; what lies below is run once over {1 + views} views of each picture. "
             f'{_about(seconds)}. method="full" trains all weights.'
         )
+        batch = min(self.dls.bs, max(_LEAST_BATCH, n // _BATCHES))
+        steps = epochs * max(1, n // batch)
         plan = KeptPlan(
             epochs=epochs,
             views=views,
-            lr=lr,
+            batch=batch,
+            lr=lr * min(1.0, max(_LEAST_RATE, steps / _STEPS)),
             wd=self.wd if wd is None else wd,
             fits_head=fits_head,
             threads=self._settings.worker_threads,

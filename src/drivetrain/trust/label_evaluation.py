@@ -16,6 +16,7 @@ from drivetrain.trust.evaluation import DeferralEvaluation, OodEvaluation, measu
 __all__ = ["LabelEvaluation", "MultiLabelEvaluation", "average_precision", "evaluate_labels"]
 
 _REPEATS = 1_000
+_MOST_DRAWN = 2_000_000_000  # probabilities ranked in all resamples: above it these become fewer, to last seconds
 _BLOCK_VALUES = 2_000_000  # drawn values at a time: 16 MB each of a handful of tables
 _CONFIDENCE = 0.95
 
@@ -108,7 +109,7 @@ def evaluate_labels(
     """
     truth = _check(probs, targets, classes, guessed, decided, flagged)
     n, k = truth.shape
-    counts = draw_counts(n, repeats=_REPEATS)
+    counts = draw_counts(n, repeats=min(_REPEATS, _MOST_DRAWN // (n * k)))
     scores = [_bootstrap(probs[:, at], truth[:, at], guessed[:, at], counts) for at in range(k)]
     rows = tuple(
         _evaluate_label(name, truth[:, at], guessed[:, at], decided[:, at], scores[at])
