@@ -186,7 +186,7 @@ def test_without_a_gpu_the_head_comes_first_and_the_top_with_it(make: Make, task
     (told,) = [line for line in lines_of(learn) if "method top" in line]
     assert told.startswith("No GPU, so method top: the head first, then pieces 2 to 3 of tiny with it, 3 epochs;")
     assert "run once over 4 views" in told
-    assert "seconds" in told
+    assert " About " in told
     assert [line.split()[0] for line in lines_of(learn) if line[0].isdigit()] == ["0", "0", "1", "2"]
 
 

@@ -16,4 +16,4 @@ def uses_bf16() -> bool:
     """Whether the GPU computes in bfloat16; older ones have float16 alone."""
     import torch
 
-    return torch.cuda.is_bf16_supported()
+    return bool(torch.cuda.is_bf16_supported())

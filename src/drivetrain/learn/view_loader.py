@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,8 +138,8 @@ class _Store:
             free = shutil.disk_usage(folder).free
             if free < bytes_needed:
                 raise OSError(f"{free / 1e9:.1f} GB free of {bytes_needed / 1e9:.1f} GB needed")
-            self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 -- goes with the mapping
-            self.rows: Any = np.memmap(self._file, np.float16, "w+", shape=whole)
+            with tempfile.TemporaryFile(dir=folder) as file:  # the mapping keeps what the closed file held
+                self.rows: Any = np.memmap(file, np.float16, "w+", shape=whole)
         except OSError as exc:
             raise Unavailable(
                 "cache_dir",
