@@ -69,7 +69,7 @@ def test_one_epoch_and_its_model(fit_input: MakeFitInput, shapes: Path, tmp_path
     assert np.abs(fitted.valid_frozen - given.valid.features).max() > 1e-3  # told is what the trained network says
     record = fitted.record["full"]
     assert (record["epochs"], record["lr"], record["seed"], record["batch_size"]) == (1, 3e-3, 5, 6)
-    assert "weights" in str(record["loss_func"])
+    assert "weights" in str(record["loss"])
     assert any(name.startswith("backbone.conv_stem") for name in fitted.tensors)
     assert not list((tmp_path / "cache" / "runs").iterdir())  # of what was kept on the way nothing is left
 

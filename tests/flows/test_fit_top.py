@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from drivetrain.errors import InvalidInput
-from drivetrain.flows.fit_top import TopPlan, TopTrainer, find_cuts, fit_by_top, plan_top
+from drivetrain.flows.fit_top import TopTrainer, find_cuts, fit_by_top, plan_top
 from drivetrain.flows.fitting import FitInput, FitOptions, fit_first_head
 from drivetrain.learn.activations import measure_maps
 from drivetrain.progress import SilentProgress
@@ -129,8 +129,9 @@ def test_where_it_is_cut(fit_input: MakeFitInput, shapes: Path) -> None:
     assert find_cuts(given) == (9, 13)
     maps = measure_maps(given.trunk)
     assert (maps[9], maps[13]) == ((80, 36), (192, 9))
-    assert asdict(plan_top(given)) == asdict(TopPlan(cut=13, views=4, epochs=8, batch=64, lr=1e-3))
-    assert plan_top(given, is_early=True) == TopPlan(cut=9, views=4, epochs=6, batch=16, lr=5e-4, min_scale=0.8)
+    late, early = plan_top(given), plan_top(given, is_early=True)
+    assert (early.cut, late.cut) == (9, 13)
+    assert early.min_scale > late.min_scale  # what is unlike ImageNet's pictures shows its detail at one size
 
 
 @pytest.mark.parametrize("is_early", [False, True])

@@ -134,7 +134,7 @@ def test_a_learning_curve_is_told_everywhere(column: str, by_task: dict[str, Pat
     assert result.curve is not None
     plain = result.as_json()["learning_curve"]
     assert plain == result.curve.as_json()
-    assert result.curve.sentence in result.notes
+    assert f"{result.curve.sentence}." in result.notes
     assert "<svg" in result.report.read_text()
     without = train_small(by_task[column], method="head")
     assert without.curve is None

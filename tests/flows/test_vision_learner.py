@@ -139,7 +139,12 @@ def shapes(picture_folder: PictureFolder) -> Path:
 @pytest.fixture
 def make(shapes: Path, tmp_path: Path, settings: Settings) -> Make:
     def run(
-        *, task: Task = "classification", kind: type[Tiny] = Tiny, data: Path = shapes, block: Any = None, **options: Any
+        *,
+        task: Task = "classification",
+        kind: type[Tiny] = Tiny,
+        data: Path = shapes,
+        block: Any = None,
+        **options: Any,
     ) -> VisionLearner:
         dls = make_dls(data, task=task, **(block or {}))
         given = {"metrics": error_rate if task == "classification" else None, "path": tmp_path, "progress": Told()}
@@ -172,13 +177,13 @@ def test_without_a_gpu_the_head_comes_first_and_the_top_with_it(make: Make, task
     record = learn.recorder.values
     assert len(record) == 1 + 3  # the head, then an epoch each
     assert record[0][1] < start[0]  # the head alone is better than chance
-    assert record[-1][1] < record[0][1] * 1.2
-    assert learn.validate() == pytest.approx(record[-1], rel=1e-3) or learn.validate() == pytest.approx(
-        record[-1][1:], rel=5e-3, abs=1e-3
-    )
+    assert record[-1][1] < start[0]
+    assert learn.validate() == pytest.approx(record[-1][1:], rel=5e-3, abs=1e-3)  # kept activations are halves
     after = state_of(learn)
     assert after.keys() == before.keys()
-    changed = {name.split(".")[2] for name in before if name.startswith("backbone") and (after[name] != before[name]).any()}
+    changed = {
+        name.split(".")[2] for name in before if name.startswith("backbone") and (after[name] != before[name]).any()
+    }
     assert changed == {"2", "3"}  # the pieces from the cut on, and no other
     assert learn.model.cut == 2
     assert not learn.model.training
@@ -289,7 +294,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_of_all_views(make: Make, pict
 
 
 def test_views_are_what_the_training_s_transforms_draw(shapes: Path, tmp_path: Path) -> None:
-    dls = make_dls(shapes, batch_tfms=Flip(p=1.0))
+    dls = make_dls(shapes, item_tfms=Resize(SIZE, "squish"), batch_tfms=Flip(p=1.0))
     backbone = tiny()
     part = FrozenPart(backbone, cut=2, trunk=None, side=SIZE, threads=1)
     train, valid = keep_views(
@@ -316,7 +321,10 @@ def test_the_method_head_trains_the_head_alone(make: Make) -> None:
     before = state_of(learn)
     learn.fine_tune(5, method="head")
     after = state_of(learn)
-    assert {name for name in before if (before[name] != after[name]).any()} == {"head.linear.weight", "head.linear.bias"}
+    assert {name for name in before if (before[name] != after[name]).any()} == {
+        "head.linear.weight",
+        "head.linear.bias",
+    }
     assert len(learn.recorder.values) == 1
     assert learn.recorder.values[0][1:] == pytest.approx(learn.validate())
     assert learn.fits[0]["head"]["penalty"] > 0
@@ -367,7 +375,9 @@ def test_values_in_their_own_units_take_full_too(make: Make) -> None:
 def test_a_backbone_in_one_piece_is_trained_in_full(make: Make) -> None:
     learn = make(kind=Whole)
     learn.fine_tune(1, freeze_epochs=0)
-    assert "No GPU, yet all weights are trained: tiny cannot be parted into pieces with maps between." in lines_of(learn)
+    assert "No GPU, yet all weights are trained: tiny cannot be parted into pieces with maps between." in lines_of(
+        learn
+    )
     assert learn.fits[-1]["method"] == "fit_one_cycle"
     with pytest.raises(InvalidConfig, match="which cannot be parted"):
         learn.fine_tune(1, method="top")
@@ -461,7 +471,9 @@ def test_a_bundle_says_what_it_was_made_of(make: Make, shapes: Path, tmp_path: P
     assert expected
 
 
-def test_the_datasheet_beside_the_pictures_goes_along(make: Make, picture_folder: PictureFolder, tmp_path: Path) -> None:
+def test_the_datasheet_beside_the_pictures_goes_along(
+    make: Make, picture_folder: PictureFolder, tmp_path: Path
+) -> None:
     data = picture_folder(per_class=9, size=(48, 40))
     (data / "datasheet.md").write_text("# Shapes\n\n## Motivation\n\nTo learn from them.\n")
     (data / "square" / "square-001.png").write_bytes(b"no picture")
@@ -545,7 +557,6 @@ def test_a_network_that_has_its_head_can_be_given(make: Make, shapes: Path, sett
 
 def test_things_are_told_by_name_and_arguments() -> None:
     assert tell(parent_label) == {"name": "parent_label", "module": "drivetrain.data.getters"}
-    assert tell(Resize(24))["arguments"] == {"size": 24, "method": "crop", "pad_mode": "reflection"} | {
-        name: value for name, value in tell(Resize(24))["arguments"].items() if name not in ("size", "method", "pad_mode")
-    }
+    told = tell(Resize(24, "pad"))
+    assert (told["name"], told["arguments"]["size"], told["arguments"]["method"]) == ("Resize", 24, "pad")
     assert tell(lambda path: path)["name"] == "a lambda"

@@ -32,6 +32,7 @@ class FakeLearn:
         self.epoch = self.n_epoch = 0
         self.training = False
         self.fits: list[dict[str, Any]] = []
+        self.processes = SimpleNamespace(share=(0, 1))
 
     def fit(self, cb: Callback, *, epochs: int, start: int = 0, state: Any = None, batches: int = 3) -> None:
         """Train as a Learner does; `state` resumes in epoch `start`. The losses tell where they come from."""
@@ -440,6 +441,20 @@ def test_a_package_that_is_broken_says_so_itself(tmp_path: Path, monkeypatch: py
 def test_every_batches_is_checked(wandb: FakeWandb) -> None:
     with pytest.raises(InvalidConfig, match=r"WandbCallback\(every_batches\): got 0"):
         WandbCallback(every_batches=0)
+
+
+def test_of_several_processes_the_first_alone_tells(
+    wandb: FakeWandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, shown = FakeMlflow(), []
+    monkeypatch.setitem(sys.modules, "mlflow", fake)  # type: ignore[arg-type]
+    for number in (1, 0):
+        learn = FakeLearn(tmp_path / str(number))
+        learn.processes.share = (number, 2)
+        for log in (CSVLogger(), MLflowCallback(every_batches=1), WandbCallback(), ShowGraphCallback(shown.append)):
+            learn.fit(log, epochs=1)
+        told = [learn.path.exists(), len(fake.runs), len(wandb.inits), len(shown)]
+        assert told == ([False, 0, 0, 0] if number else [True, 1, 1, 1])
 
 
 # The figure that grows

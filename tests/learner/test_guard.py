@@ -79,6 +79,17 @@ def test_one_picture_too_large_is_told(shapes: Path, tmp_path: Path) -> None:
         learn.fit(1)
 
 
+def test_one_of_several_processes_ends_where_memory_does() -> None:
+    def fail(at_once: int) -> None:
+        raise torch.OutOfMemoryError
+
+    told: list[str] = []
+    guard = MemoryGuard(told.append, comfort="", is_alone=False)
+    with pytest.raises(Unavailable, match="got too little for 8 pictures; want room for them in each of several"):
+        guard.run(fail, 8, torch.device("cpu"))
+    assert told == []
+
+
 def test_another_error_is_not_taken_for_lack_of_memory() -> None:
     def fail(at_once: int) -> None:
         raise RuntimeError("shapes do not match")

@@ -47,7 +47,8 @@ def run(
         console.rule("drivetrain check: what would harm a model")
         show_check(looked)
         console.rule("drivetrain train: the model, and how good it is")
-    config = TrainConfig(data=folder / "digits", out=model, size=DIGIT_SIZE)
+    # the views of `top` are mirrored, and a mirrored digit is another sign: auto would try it in vain
+    config = TrainConfig(data=folder / "digits", out=model, size=DIGIT_SIZE, method="head")
     result = train(config, settings=settings, progress=progress)
     if as_json:
         print_json({**result.as_json(), "check": looked.as_json()})

@@ -54,7 +54,7 @@ def plan_top(given: FitInput, *, is_early: bool = False) -> TopPlan:
     plan = (
         TopPlan(cut=cuts[0], views=4, epochs=6, batch=16, lr=5e-4, min_scale=0.8)
         if is_early
-        else TopPlan(cut=cuts[1], views=3, epochs=6, batch=64, lr=1e-3)
+        else TopPlan(cut=cuts[1], views=4, epochs=6, batch=64, lr=1e-3)
     )
     return replace(
         plan,

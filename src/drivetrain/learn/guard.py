@@ -61,9 +61,10 @@ class GoodWeights:
 class MemoryGuard:
     """Runs work on a batch in as many parts as fit into memory: half as many pictures at once each time they do not."""
 
-    def __init__(self, say: Callable[[str], None], *, comfort: str) -> None:
+    def __init__(self, say: Callable[[str], None], *, comfort: str, is_alone: bool = True) -> None:
         self.at_once: int | None = None  # pictures; None: as many as come
         self._say = say
+        self._is_alone = is_alone  # one of several that tried again would wait for the others for ever
         self._comfort = comfort  # what a person is told of the consequences
 
     def run(self, work: Callable[[int], _Out], count: int, device: torch.device) -> _Out:
@@ -81,12 +82,12 @@ class MemoryGuard:
             # out here nothing holds the frames of what failed, nor their tensors
             if device.type == "cuda":  # pragma: no cover -- needs a GPU
                 torch.cuda.empty_cache()
-            if at_once == 1:
+            if at_once == 1 or not self._is_alone:
                 raise Unavailable(
                     f"memory on {device}",
-                    got="too little for one picture",
-                    want="room for one at least",
-                    hint="Take a smaller picture size or backbone, freeze more of it, or to_bf16().",
+                    got=f"too little for {'one picture' if at_once == 1 else f'{at_once:,} pictures'}",
+                    want="room for one at least" if at_once == 1 else "room for them in each of several processes",
+                    hint="Take a smaller bs, picture size or backbone, freeze more of it, or to_bf16().",
                 )
             self.at_once = (at_once + 1) // 2
             self._say(

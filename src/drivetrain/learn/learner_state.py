@@ -126,7 +126,9 @@ class LearnerState:
             self.dls.to(self.processes.device)
         self.shows_table = True
         self.memory = MemoryGuard(
-            self._say, comfort="A step still learns from all pictures of its batch, so results stay what they were."
+            self._say,
+            comfort="A step still learns from all pictures of its batch, so results stay what they were.",
+            is_alone=self.processes.share[1] == 1,
         )
         self._answer_memory = MemoryGuard(self._say, comfort="The answers stay what they are.")
         self.opt: torch.optim.Optimizer | None = None

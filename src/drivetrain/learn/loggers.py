@@ -66,6 +66,8 @@ class CSVLogger(Callback):
         self._began_at = self.clock()
 
     def after_epoch(self, learn: Any) -> None:
+        if not _is_first(learn):
+            return
         self._open(learn)
         seconds = round(self.clock() - self._began_at, 3)
         with self.path.open("ab") as file:
@@ -119,13 +121,14 @@ class _ServiceLogger(Callback):
         if not learn.training:
             return
         self._n_steps += 1
-        if self._n_steps % self.every_batches == 0:
+        if self._n_steps % self.every_batches == 0 and _is_first(learn):
             record = learn.recorder
             self._tell(learn, {"batch_loss": record.losses[-1], "lr": record.lrs[-1], "mom": record.moms[-1]})
 
     def after_epoch(self, learn: Any) -> None:
         numbers = zip(learn.recorder.metric_names, learn.recorder.values[-1], strict=True)
-        self._tell(learn, {"epoch": learn.epoch, **dict(numbers)})
+        if _is_first(learn):
+            self._tell(learn, {"epoch": learn.epoch, **dict(numbers)})
 
     def state_dict(self) -> dict[str, Any]:
         return {"run_id": self.run_id, "n_steps": self._n_steps}
@@ -263,10 +266,18 @@ class ShowGraphCallback(Callback):
     def after_epoch(self, learn: Any) -> None:
         from .loss_plots import show_in_notebook
 
+        if not _is_first(learn):
+            return
         if self.show is not None:
             self.show(learn.recorder.plot_loss())
         else:
             self._handle = show_in_notebook(learn.recorder.plot_loss, self._handle)
+
+
+def _is_first(learn: Any) -> bool:
+    """Whether this is the one process that tells, of several that train together."""
+    processes = getattr(learn, "processes", None)
+    return processes is None or processes.share[0] == 0
 
 
 def _header(learn: Any) -> bytes:

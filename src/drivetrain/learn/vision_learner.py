@@ -67,7 +67,7 @@ class VisionLearner(Learner):
         "full" is fastai's way, all weights. "head" fits the head alone, to its end, whatever `epochs`. "top" fits the
         head, then head and last pieces at base_lr / 2, less on few pictures; what lies below is run once over a clean
         and up to four augmented views of each, as the training's own transforms draw them. "auto" is full on a GPU,
-        else top where nothing speaks against it. `options` are cbs, for top also wd, and for full all that fit_one_cycle
+        else top where nothing speaks against it. `options` are cbs, for top also wd, for full all that fit_one_cycle
         takes. Raises InvalidConfig for what a method cannot do.
         """
         if method not in _METHODS:
