@@ -100,7 +100,8 @@ def look_at(files: Sequence[Path], settings: Settings) -> FeatureTable:
     frozen = FrozenTrunk(
         model=trunk.model,
         weights_digest=trunk.weights_digest,
-        feature_count=trunk.feature_count,
+        feature_count=trunk.layout.count,
+        map_channels=trunk.layout.last,
         preprocess=Preprocess(declare_preprocess(trunk.size, mean=trunk.mean, std=trunk.std)),
     )
     with FeatureCache(settings.cache_dir) as cache:

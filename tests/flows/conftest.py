@@ -64,7 +64,7 @@ def fit_input(shared_cache: Path, tmp_path: Path) -> MakeFitInput:
         def side(rows: Any) -> Side:
             chosen = [items.items[row] for row in rows]
             files = tuple(items.file(item) for item in chosen)
-            noise = np.random.default_rng(len(rows)).random((len(rows), trunk.feature_count), dtype=np.float32)
+            noise = np.random.default_rng(len(rows)).random((len(rows), trunk.layout.count), dtype=np.float32)
             return Side(
                 items=tuple(chosen),
                 files=files,

@@ -80,7 +80,7 @@ def test_top_is_chosen_where_it_wins(fit_input: MakeFitInput, shapes: Path) -> N
     (line,) = progress.lines
     assert line.startswith("auto: trying to train the network from piece 9 on, 4 epochs over 1 views a picture; ")
     assert line.endswith((" s.", " min."))
-    assert progress.order.index("said") < progress.order.index("Looking at pictures, 2 views each")
+    assert progress.order.index("said") < progress.order.index("Looking at pictures, one view each")
     assert "Trying the top on fold 1 of 5" in progress.order
 
 

@@ -66,7 +66,9 @@ def test_one_epoch_and_its_model(fit_input: MakeFitInput, shapes: Path, tmp_path
         logits, frozen = session.run(["logits", "frozen"], pixels[np.newaxis])
         np.testing.assert_array_equal(logits[0], fitted.valid_logits[row])
         np.testing.assert_array_equal(frozen[0], fitted.valid_frozen[row])
-    assert np.abs(fitted.valid_frozen - given.valid.features).max() > 1e-3  # told is what the trained network says
+    assert (
+        np.abs(fitted.valid_frozen - given.valid.features[:, :1280]).max() > 1e-3
+    )  # told is what the trained network says
     record = fitted.record["full"]
     assert (record["epochs"], record["lr"], record["seed"], record["batch_size"]) == (1, 3e-3, 5, 6)
     assert "weights" in str(record["loss"])
@@ -90,7 +92,7 @@ def test_a_broken_off_training_is_gone_on_with(fit_input: MakeFitInput, shapes: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("column", "told"), [("labels", ("round", "round;angular")), ("value", ("1.5", "20"))])
+@pytest.mark.parametrize(("column", "told"), [("labels", ("round", "angular")), ("value", ("1.5", "20"))])
 def test_labels_and_numbers(
     column: str, told: tuple[str, str], shapes: Path, train_small: Train, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from drivetrain.errors import InvalidInput
 from drivetrain.flows.fit_top import TopTrainer, find_cuts, fit_by_top, plan_top
-from drivetrain.flows.fitting import FitInput, FitOptions, fit_first_head
+from drivetrain.flows.fitting import FitInput, FitOptions, fit_first_head, fit_head_on
 from drivetrain.learn.activations import measure_maps
 from drivetrain.progress import SilentProgress
 from drivetrain.runtime.session import Session
@@ -103,22 +103,26 @@ def test_of_old_trainings_the_last_ones_stay(fit_input: MakeFitInput, shapes: Pa
     assert f"{7:024}.safetensors" in left
 
 
-def test_a_fold_is_judged_by_a_network_that_has_not_seen_it(fit_input: MakeFitInput, shapes: Path) -> None:
+def test_a_part_is_judged_by_those_that_have_not_seen_it(fit_input: MakeFitInput, shapes: Path) -> None:
     given = fit_input(shapes, **SMALL)
     head, held = fit_first_head(given), np.arange(4)
     rows = np.arange(4, len(given.train.files))
 
-    def answer(of: FitInput) -> np.ndarray:
-        trainer = TopTrainer(of, plan_top(of))
-        return np.asarray(trainer.try_fold(head, rows, held, label="fold"))
+    def answer(**changed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        of = replace(given, train=replace(given.train, **changed))
+        return TopTrainer(of, plan_top(of)).try_part(head, rows, held, label="part")
 
-    logits = answer(given)
-    assert logits.shape == (4, 2)
+    by_head, by_top = answer()
+    assert by_head.shape == by_top.shape == (4, 2)
+    assert not np.array_equal(by_head, by_top)
+    alone = fit_head_on(given, rows, penalties=[head.penalty])
+    assert np.array_equal(by_head, alone.logits(given.head_features(given.train)[held]))
     turned = given.train.targets.copy()
     turned[held] = 1 - turned[held]
     noise = given.train.features.copy()
     noise[held] = 0
-    assert np.array_equal(answer(replace(given, train=replace(given.train, targets=turned, features=noise))), logits)
+    assert np.array_equal(answer(targets=turned)[0], by_head)
+    assert np.array_equal(answer(targets=turned, features=noise)[1], by_top)
 
 
 # the plan

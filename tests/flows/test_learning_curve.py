@@ -11,7 +11,7 @@ from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.errors import InvalidConfig, InvalidInput
 from drivetrain.flows import learning_curve as flow
 from drivetrain.flows.learning_curve import learning_curve
-from drivetrain.learn.head import fit_head
+from drivetrain.learn.head import fit_head, scale_features
 from drivetrain.progress import SilentProgress
 from drivetrain.trust.learning_curve import LearningCurve
 
@@ -58,12 +58,20 @@ def test_options_are_heeded() -> None:
     assert run(features, labels, repeats=1).repeats == 1
     assert run(features, labels, penalty=30.0).points != usual.points
     assert run(features, labels, class_weights=[50, 1, 1]).classes[0].score > usual.classes[0].score
+    mixed, labels = make(120, spread=4)
+    mixed[:, 20:] *= 1e-4
+    assert run(mixed, labels, blocks=(20, 20)).points[-1].score > run(mixed, labels).points[-1].score
 
 
 def test_without_a_penalty_the_head_s_own_is_found() -> None:
     features, labels = make(120)
     head = fit_head(features, labels, class_count=K, threads=2, progress=SilentProgress())
     assert run(features, labels, penalty=None) == run(features, labels, penalty=head.penalty)
+    mixed = features * np.where(np.arange(D) < 30, 1, 1e-4).astype(np.float32)
+    parted = fit_head(mixed, labels, class_count=K, threads=2, progress=SilentProgress(), blocks=(30, 10))
+    told = run(mixed, labels, penalty=None, blocks=(30, 10))
+    assert told == run(mixed, labels, penalty=parted.penalty, blocks=(30, 10))
+    assert told != run(mixed, labels, penalty=None)
 
 
 def test_a_part_is_fitted_as_the_head_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +79,7 @@ def test_a_part_is_fitted_as_the_head_is(monkeypatch: pytest.MonkeyPatch) -> Non
     features, labels = make(120)
     side, held = np.arange(96), np.arange(96, 120)
     head = fit_head(features[side], labels[side], class_count=K, threads=1, progress=SilentProgress(), penalties=(0.1,))
-    scaled = flow._scale(features[side])
+    scaled, _, _ = scale_features(features[side])
     trial = flow._Trial(features=scaled, targets=labels[side], task="classification", penalty=0.1, n_outputs=K,
                         weights=None)  # fmt: skip
     job = flow._Job(held=np.arange(24), side=side, sizes=(24, 96))
@@ -91,7 +99,7 @@ def test_numbers_are_fitted_as_the_head_is() -> None:
     head = fit_head(features, values, task="regression", class_count=2, threads=1, progress=SilentProgress(),
                     penalties=(0.1,))  # fmt: skip
     for rows in (np.arange(150), np.arange(30)):  # more pictures than features, and fewer
-        scaled = flow._scale(features[rows])
+        scaled, _, _ = scale_features(features[rows])
         weight = flow._fit_ridge(scaled, values[rows], 0.1)
         away = scaled - scaled.mean(axis=0)
         moved = (

@@ -24,12 +24,12 @@ from drivetrain.flows.evaluate import evaluate
 from drivetrain.flows.record_learner import tell
 from drivetrain.flows.vision_learner import vision_learner
 from drivetrain.learn.augment import Flip
-from drivetrain.learn.backbones import Backbone, Piece, load_backbone
+from drivetrain.learn.backbones import Backbone, Piece, load_backbone, measure_pieces
 from drivetrain.learn.blocks import CategoryBlock, ImageBlock, MultiCategoryBlock, RegressionBlock
 from drivetrain.learn.callbacks import Callback, SaveModelCallback, StopFit
 from drivetrain.learn.data_block import DataBlock
 from drivetrain.learn.data_loaders import DataLoaders
-from drivetrain.learn.frozen_part import FrozenPart, choose_cut, find_trunk, measure_pieces
+from drivetrain.learn.frozen_part import FrozenPart, find_trunk
 from drivetrain.learn.learner import Learner
 from drivetrain.learn.learner import vision_learner as plain_learner
 from drivetrain.learn.losses import Huber
@@ -394,19 +394,6 @@ def test_a_backbone_in_one_piece_is_trained_in_full(make: Make) -> None:
 def test_what_makes_no_sense_is_refused(make: Make, options: Any, match: str) -> None:
     with pytest.raises(InvalidConfig, match=match):
         make().fine_tune(**options)
-
-
-@pytest.mark.parametrize(
-    ("maps", "cut"),
-    [
-        ({1: (8, 256), 2: (12, 64), 3: (12, 64)}, 2),
-        ({1: (8, 64), 2: (8, 64), 3: (8, 64), 4: (8, 64)}, 4),
-        ({1: (8, 64)}, None),
-        ({}, None),
-    ],
-)
-def test_where_a_network_is_cut(maps: dict[int, tuple[int, int]], cut: int | None) -> None:
-    assert choose_cut(maps) == cut
 
 
 def test_pieces_are_measured() -> None:

@@ -43,10 +43,12 @@ class Counted(SilentProgress):
 
     def __init__(self, stop: Callable[[int], None] | None = None) -> None:
         self.total, self.done, self.stop = 0, 0, stop
+        self.names: list[str] = []
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
         self.total = total
+        self.names.append(name)
 
         def advance(steps: int) -> None:
             self.done += steps
@@ -149,6 +151,24 @@ def test_views_are_drawn_by_seed_and_picture(trunk: Trunk, pictures: list[Path],
     assert not np.array_equal(other.rows[:, 1], kept.rows[:, 1])
 
 
+def test_views_can_be_kept_without_the_clean_one(trunk: Trunk, pictures: list[Path], tmp_path: Path) -> None:
+    both, progress = keep(pictures[:2], make_spec(trunk, views=2), tmp_path), Counted()
+    views = keep(pictures[:2], make_spec(trunk, views=2, has_clean=False), tmp_path, progress=progress)
+    assert progress.names == ["Looking at pictures, 2 views each"]
+    assert (both.views, both.has_clean, views.views, views.has_clean) == (2, True, 2, False)
+    assert np.array_equal(views.rows, both.rows[:, 1:])
+    chosen = np.array([1, 0, 1])
+    for view in (1, 2):
+        assert np.array_equal(views.take(chosen, view=view), both.rows[chosen, view])
+        assert np.array_equal(both.take(chosen, view=view), both.rows[chosen, view])
+    assert np.array_equal(both.take(chosen, view=0), both.rows[chosen, 0])
+    with pytest.raises(AssertionError):
+        views.take(chosen, view=0)
+    clean = keep(pictures[:2], make_spec(trunk, views=0), tmp_path, progress=progress)
+    assert progress.names[1:] == ["Looking at pictures, one view each"]
+    assert np.array_equal(clean.rows, both.rows[:, :1])
+
+
 def test_neither_order_nor_folder_nor_threads_change_a_row(trunk: Trunk, pictures: list[Path], tmp_path: Path) -> None:
     kept = keep(pictures, make_spec(trunk), tmp_path / "a", threads=1)
     moved = [Path(shutil.copy(file, tmp_path / f"moved-{file.name}")) for file in reversed(pictures)]
@@ -168,6 +188,7 @@ def test_what_they_depend_on_is_in_their_name(trunk: Trunk) -> None:
     others = [
         replace(spec, cut=12),
         replace(spec, views=2),
+        replace(spec, has_clean=False),
         replace(spec, recipe=ViewRecipe(seed=6)),
         replace(spec, recipe=ViewRecipe(seed=5, min_scale=0.5)),
         replace(spec, recipe=ViewRecipe(seed=5, light=0.0)),
@@ -175,7 +196,7 @@ def test_what_they_depend_on_is_in_their_name(trunk: Trunk) -> None:
         replace(spec, preprocess=make_spec(trunk, method="pad").preprocess),
         replace(spec, trunk=replace(trunk, weights_digest="other")),
     ]
-    assert len({one.name for one in (spec, *others)}) == 9
+    assert len({one.name for one in (spec, *others)}) == 10
     clean = replace(spec, views=0)  # no view, no draw
     assert clean.name == replace(clean, recipe=ViewRecipe(seed=6)).name
 

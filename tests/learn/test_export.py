@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from drivetrain.learn.network import Network
 
 RNG = np.random.default_rng(0)
-WEIGHT = RNG.normal(size=(3, 1280)).astype(np.float32)
+COUNT, HEAD, LAST = 3200, 2688, 1280  # features of the trunk, those the head reads by itself, and the last map's
+WEIGHT = RNG.normal(size=(3, HEAD)).astype(np.float32)
 BIAS = np.array([0.5, -1.0, 100.0], np.float32)
 
 
@@ -34,15 +35,18 @@ def _run(model: bytes, n: int) -> dict[str, np.ndarray]:
     return dict(zip(names, session.run(names, {"pixels": pixels}), strict=True))
 
 
-@pytest.mark.parametrize("n", [1, 4])
-def test_gives_what_numpy_gives(trunk: Trunk, n: int) -> None:
-    out = _run(attach_head(trunk.model, weight=WEIGHT, bias=BIAS), n)
+@pytest.mark.parametrize(("n", "count"), [(1, HEAD), (4, HEAD), (2, LAST), (2, LAST + 1), (2, COUNT)])
+def test_gives_what_numpy_gives(trunk: Trunk, n: int, count: int) -> None:
+    weight = np.random.default_rng(2).normal(size=(3, count)).astype(np.float32)
+    out = _run(attach_head(trunk.model, weight=weight, bias=BIAS), n)
     assert list(out) == ["logits", "embedding", "frozen", "feature_map"]
     alone = _run(trunk.model.read_bytes(), n)
-    np.testing.assert_allclose(out["frozen"], alone["frozen"], atol=1e-6)
+    assert alone["frozen"].shape == (n, COUNT)
+    np.testing.assert_allclose(out["frozen"], alone["frozen"][:, :LAST], atol=1e-6)
+    np.testing.assert_allclose(out["frozen"], out["feature_map"].mean(axis=(2, 3)), atol=1e-5)
     np.testing.assert_allclose(out["feature_map"], alone["feature_map"], atol=1e-6)
-    np.testing.assert_allclose(out["embedding"], embed_features(out["frozen"]), atol=1e-6)
-    np.testing.assert_allclose(out["logits"], out["embedding"] @ WEIGHT.T + BIAS, atol=1e-4)
+    np.testing.assert_allclose(out["embedding"], embed_features(alone["frozen"][:, :count]), atol=1e-5)
+    np.testing.assert_allclose(out["logits"], out["embedding"] @ weight.T + BIAS, atol=1e-3)
     assert out["logits"].shape == (n, 3)
 
 
@@ -55,8 +59,8 @@ def test_model_is_valid_and_its_shapes_are_told(trunk: Trunk) -> None:
     }
     assert shapes == {
         "logits": ["n", 3],
-        "embedding": ["n", 1280],
-        "frozen": ["n", 1280],
+        "embedding": ["n", HEAD],
+        "frozen": ["n", LAST],
         "feature_map": ["n", 1280, 3, 3],
     }
 
@@ -72,9 +76,10 @@ def test_same_head_gives_the_same_bytes(trunk: Trunk) -> None:
 @pytest.mark.parametrize(
     ("weight", "bias", "message"),
     [
-        (WEIGHT[:, :-1], BIAS, r"weight: got shape \(3, 1279\); want shape \(classes, 1280\)"),
-        (WEIGHT[0], BIAS, r"weight: got shape \(1280,\)"),
-        (WEIGHT[:0], BIAS[:0], r"weight: got shape \(0, 1280\)"),
+        (WEIGHT[:, : LAST - 1], BIAS, r"weight: got shape \(3, 1279\); want shape \(classes, 1280 to 3200\)"),
+        (np.ones((3, COUNT + 1)), BIAS, r"weight: got shape \(3, 3201\); want shape \(classes, 1280 to 3200\)"),
+        (WEIGHT[0], BIAS, r"weight: got shape \(2688,\)"),
+        (WEIGHT[:0], BIAS[:0], r"weight: got shape \(0, 2688\)"),
         (WEIGHT, BIAS[:2], r"bias: got shape \(2,\); want shape \(3,\)"),
         (WEIGHT, BIAS[:, None], r"bias: got shape \(3, 1\)"),
         (WEIGHT, BIAS * np.float32(np.nan), "bias: got values that are not finite"),
@@ -103,7 +108,7 @@ def test_import_is_light() -> None:
 
 
 TINY = dataclasses.replace(
-    BACKBONES["efficientnet_lite0"], name="tiny", width=0.25, depth=0.3, feature_count=16, size=32
+    BACKBONES["efficientnet_lite0"], name="tiny", width=0.25, depth=0.3, feature_count=16, size=64
 )  # 10 pieces
 
 
@@ -132,7 +137,8 @@ def make_network(*, seed: int = 0, cut: int | None = None) -> Network:
 def tiny_trunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trunk of a small network whose weights are others than make_network's own."""
     path = tmp_path_factory.mktemp("trunks") / "tiny.onnx"
-    path.write_bytes(trunk_module._export("tiny", TINY.size, make_network(seed=7).backbone))
+    data, _ = trunk_module._export("tiny", TINY.size, make_network(seed=7).backbone)
+    path.write_bytes(data)
     return path
 
 
@@ -148,10 +154,10 @@ def test_a_network_is_written_as_torch_has_it(tiny_trunk: Path, cut: int | None)
 
     network = make_network(cut=cut).train()  # as it comes out of a training
     before = copy.deepcopy(network.state_dict())
-    data = export_network(network, size=32, trunk=tiny_trunk)
+    data = export_network(network, size=64, trunk=tiny_trunk)
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    pixels = np.random.default_rng(3).normal(size=(5, 3, 32, 32)).astype(np.float32)
+    pixels = np.random.default_rng(3).normal(size=(5, 3, 64, 64)).astype(np.float32)
     got = _run_on(data, pixels)
     with torch.inference_mode():
         expected = network.eval().outputs(torch.from_numpy(pixels))
@@ -166,38 +172,39 @@ def test_a_network_is_written_as_torch_has_it(tiny_trunk: Path, cut: int | None)
 
 
 def test_a_filled_trunk_is_the_traced_network_byte_for_byte(tiny_trunk: Path) -> None:
-    network = make_network(cut=9)
-    assert export_network(network, size=32, trunk=tiny_trunk) == export_network(network, size=32)
+    network = make_network(cut=7)
+    assert export_network(network, size=64, trunk=tiny_trunk) == export_network(network, size=64)
 
 
 def test_the_same_weights_give_the_same_bytes(tiny_trunk: Path) -> None:
-    first = export_network(make_network(), size=32, trunk=tiny_trunk)
-    assert export_network(make_network(), size=32, trunk=tiny_trunk) == first
-    assert export_network(make_network(seed=1), size=32, trunk=tiny_trunk) != first
-    assert export_network(make_network(cut=1), size=32, trunk=tiny_trunk) != first
+    first = export_network(make_network(), size=64, trunk=tiny_trunk)
+    assert export_network(make_network(), size=64, trunk=tiny_trunk) == first
+    assert export_network(make_network(seed=1), size=64, trunk=tiny_trunk) != first
+    assert export_network(make_network(cut=1), size=64, trunk=tiny_trunk) != first
 
 
 def test_a_trunk_that_does_not_fit_is_done_without(tiny_trunk: Path, trunk: Trunk, tmp_path: Path) -> None:
     network = make_network()
-    expected = export_network(network, size=32, trunk=tiny_trunk)
-    assert export_network(network, size=32, trunk=trunk.model) == expected  # weights of other shapes
+    expected = export_network(network, size=64, trunk=tiny_trunk)
+    assert export_network(network, size=64, trunk=trunk.model) == expected  # weights of other shapes
     model = onnx.load(tiny_trunk)
     node = next(node for node in model.graph.node if node.op_type == "Clip")  # the same weights, another function
     node.op_type = "Identity"
     del node.input[1:]
     other = tmp_path / "other.onnx"
     onnx.save(model, other)
-    assert export_network(network, size=32, trunk=other) == expected
+    assert export_network(network, size=64, trunk=other) == expected
 
 
 def test_the_file_is_lean_and_folded(tiny_trunk: Path) -> None:
-    model = onnx.load_model_from_string(export_network(make_network(cut=5), size=32, trunk=tiny_trunk))
+    model = onnx.load_model_from_string(export_network(make_network(cut=5), size=64, trunk=tiny_trunk))
     onnx.checker.check_model(model, full_check=True)
     ops = {node.op_type for node in model.graph.node}
-    assert ops == {"Conv", "Clip", "Add", "ReduceMean", "Sign", "Abs", "Sqrt", "Mul", "Gemm"}
+    spreads = {"ReduceMean", "Unsqueeze", "Sub", "Pow", "Add", "Sqrt", "Concat"}
+    assert ops == {"Conv", "Clip", "Slice", "Sign", "Abs", "Mul", "Gemm"} | spreads
     assert (len(model.graph.value_info), len(model.metadata_props), model.producer_name) == (0, 0, "drivetrain")
     assert [dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [
-        "n", 3, 32, 32,
+        "n", 3, 64, 64,
     ]  # fmt: skip
 
 
@@ -208,7 +215,7 @@ def test_a_diverged_network_is_refused(tiny_trunk: Path) -> None:
     with torch.no_grad():
         network.backbone.blocks[2].bn1.weight[3] = torch.nan
     with pytest.raises(InvalidInput, match=r"network: got 1 weights that are not finite, such as backbone\.blocks\.2"):
-        export_network(network, size=32, trunk=tiny_trunk)
+        export_network(network, size=64, trunk=tiny_trunk)
 
 
 @pytest.mark.slow
@@ -224,7 +231,7 @@ def test_every_backbone_can_be_trained_cut_and_written(name: str, shared_cache: 
     trunk = prepare_trunk(name, size=96, cache_dir=shared_cache, progress=SilentProgress())
     network = build_network(load_backbone(name), n_out=3)
     pixels = np.random.default_rng(3).normal(size=(2, 3, 96, 96)).astype(np.float32)
-    cut = network.backbone.cuts[-3]
+    cut = network.backbone.layout.head_pieces[0]  # the last it can be cut at
     kept = _run_on(open_cuts(trunk, [cut]), pixels)[f"piece_{cut}"]
     with torch.inference_mode():
         logits = network.run_from(torch.from_numpy(kept), cut).numpy()

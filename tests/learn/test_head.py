@@ -87,6 +87,29 @@ def test_the_scale_of_the_features_does_not_matter(scale: float) -> None:
     np.testing.assert_allclose(softmax(head.logits(features * np.float32(scale))), want, atol=2e-3)
 
 
+def test_blocks_are_heeded() -> None:
+    """Features of two kinds, one a hundred times as large: by blocks, the head is that of kinds of one size."""
+    features, labels = blobs(3, apart=0.6)
+    mixed = features * np.where(np.arange(20) < 12, 1, 1e4).astype(np.float32)
+    parted, again = (fit(of, labels, k=3, blocks=(12, 8)) for of in (features, mixed))
+    assert again.penalty == parted.penalty
+    np.testing.assert_allclose(again.logits(mixed), parted.logits(features), atol=2e-3)
+    whole = fit(mixed, labels, k=3)
+    assert np.abs(whole.logits(mixed) - again.logits(mixed)).max() > 0.1
+    assert again.cv_log_loss < whole.cv_log_loss
+    with pytest.raises(InvalidInput, match="blocks: got widths that sum to 19; want to 20"):
+        fit(features, labels, k=3, blocks=(12, 7))
+
+
+def test_blocks_scale_views_too() -> None:
+    features, labels = blobs(3, apart=0.6)
+    size = np.where(np.arange(20) < 12, 1, 1e4).astype(np.float32)
+    views = np.stack([features + 0.1])
+    first = fit(features, labels, k=3, blocks=(12, 8), views=views)
+    second = fit(features * size, labels, k=3, blocks=(12, 8), views=views * size)
+    np.testing.assert_allclose(second.logits(features * size), first.logits(features), atol=2e-3)
+
+
 @pytest.mark.parametrize("fill", [0.0, 3.0])
 def test_constant_features_say_nothing(fill: float) -> None:
     features = np.full((40, 6), fill, dtype=np.float32)

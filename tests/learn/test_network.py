@@ -15,7 +15,8 @@ from drivetrain.learn.network import Network, RootLinear, build_network, root_fe
 from drivetrain.learn.trunk import BACKBONES
 
 LITE0 = BACKBONES["efficientnet_lite0"]
-TINY = dataclasses.replace(LITE0, name="tiny", width=0.25, depth=0.3, feature_count=16, size=32)  # 10 pieces
+TINY = dataclasses.replace(LITE0, name="tiny", width=0.25, depth=0.3, feature_count=16, size=64)  # 10 pieces
+HEAD = 16 + 2 * (80 + 48 + 48)  # the last map, and what pieces 9, 8 and 7 are given
 RNG = np.random.default_rng(0)
 
 
@@ -33,23 +34,27 @@ def head_of(weight: np.ndarray, bias: np.ndarray) -> SimpleNamespace:
 
 
 def test_a_fitted_head_gives_its_logits() -> None:
-    weight, bias = RNG.normal(size=(4, 16)).astype(np.float32), np.array([1, 2, 3, 4], np.float32)
+    weight, bias = RNG.normal(size=(4, HEAD)).astype(np.float32), np.array([1, 2, 3, 4], np.float32)
     network = build_network(EfficientNetLite(TINY).eval(), n_out=4, head=head_of(weight, bias))
     with torch.inference_mode():
-        logits, embedding, frozen, feature_map = network.outputs(noise(2, 3, 32, 32))
-        assert torch.equal(logits, network(noise(2, 3, 32, 32)))
-    assert (feature_map.shape, frozen.shape) == ((2, 16, 1, 1), (2, 16))
+        logits, embedding, frozen, feature_map = network.outputs(noise(2, 3, 64, 64))
+        assert torch.equal(logits, network(noise(2, 3, 64, 64)))
+        features, _ = network.backbone.run_features(noise(2, 3, 64, 64))
+    assert (feature_map.shape, frozen.shape) == ((2, 16, 2, 2), (2, 16))
     np.testing.assert_allclose(frozen, feature_map.mean((2, 3)), atol=1e-6)
-    np.testing.assert_allclose(embedding, embed_features(frozen.numpy()), atol=1e-6)
-    np.testing.assert_allclose(logits, embed_features(frozen.numpy()) @ weight.T + bias, atol=1e-5)
+    assert features.shape == (2, HEAD)
+    assert torch.equal(features[:, :16], frozen)
+    np.testing.assert_allclose(embedding, embed_features(features.numpy()), atol=1e-6)
+    np.testing.assert_allclose(logits, embed_features(features.numpy()) @ weight.T + bias, atol=1e-4)
     assert not network.training
 
 
 @pytest.mark.parametrize(
-    ("weight", "bias"), [((4, 16), (3,)), ((3, 15), (3,)), ((3, 16), (4,)), ((16,), (3,)), ((3, 16), ())]
+    ("weight", "bias"),
+    [((4, HEAD), (3,)), ((3, HEAD - 1), (3,)), ((3, 16), (3,)), ((3, HEAD), (4,)), ((HEAD,), (3,)), ((3, HEAD), ())],
 )
 def test_a_head_of_another_shape_is_refused(weight: tuple[int, ...], bias: tuple[int, ...]) -> None:
-    with pytest.raises(InvalidInput, match=r"head: got weight .*want weight \(3, 16\) and bias \(3,\)"):
+    with pytest.raises(InvalidInput, match=r"head: got weight .*want weight \(3, 368\) and bias \(3,\)"):
         build_network(EfficientNetLite(TINY), n_out=3, head=head_of(np.zeros(weight), np.zeros(bias)))
 
 
@@ -57,21 +62,23 @@ def test_goes_on_from_what_any_piece_is_given() -> None:
     network = make_network()
     assert network.backbone.cuts == tuple(range(1, 10))
     with torch.inference_mode():
-        whole = network(noise(2, 3, 32, 32))
-        for cut in network.backbone.cuts:
-            kept = network.backbone.run(noise(2, 3, 32, 32), stop=cut)
+        whole = network(noise(2, 3, 64, 64))
+        for cut in range(1, 8):
+            kept = network.backbone.run(noise(2, 3, 64, 64), stop=cut)
             assert torch.equal(network.run_from(kept, cut), whole)
-        assert torch.equal(network.run_from(noise(2, 3, 32, 32), 0), whole)
+        assert torch.equal(network.run_from(noise(2, 3, 64, 64), 0), whole)
+        with pytest.raises(AssertionError):  # what piece 7 is given is gone there, and the head reads it
+            network.run_from(network.backbone.run(noise(2, 3, 64, 64), stop=8), 8)
     assert whole.std() > 1e-3
 
 
 def test_a_cut_moves_frozen_alone() -> None:
     network = make_network()
     with torch.inference_mode():
-        before = network.outputs(noise(2, 3, 32, 32))
+        before = network.outputs(noise(2, 3, 64, 64))
         network.cut = 5
-        logits, embedding, frozen, feature_map = network.outputs(noise(2, 3, 32, 32))
-        kept = network.backbone.run(noise(2, 3, 32, 32), stop=5)
+        logits, embedding, frozen, feature_map = network.outputs(noise(2, 3, 64, 64))
+        kept = network.backbone.run(noise(2, 3, 64, 64), stop=5)
     assert torch.equal(frozen, kept.mean((2, 3)))
     assert frozen.shape == (2, kept.shape[1])
     assert torch.equal(logits, before[0])
@@ -85,6 +92,15 @@ def test_a_cut_that_is_none_is_refused(cut: int) -> None:
         make_network().cut = cut
 
 
+@pytest.mark.parametrize("cut", [8, 9])
+def test_a_cut_behind_what_the_head_reads_is_refused(cut: int) -> None:
+    network = make_network()
+    network.cut = 7
+    with pytest.raises(InvalidInput, match=rf"cut: got {cut}; want at most 7: the head reads what that piece is given"):
+        network.cut = cut
+    assert network.cut == 7
+
+
 def test_norms_keep_their_statistics_while_training() -> None:
     network = make_network()
     before = {name: value.clone() for name, value in network.state_dict().items() if "running" in name}
@@ -92,7 +108,7 @@ def test_norms_keep_their_statistics_while_training() -> None:
     assert network.training
     assert network.backbone.training
     assert network.head.training
-    network(noise(4, 3, 32, 32)).sum().backward()
+    network(noise(4, 3, 64, 64)).sum().backward()
     assert len(before) > 20
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
     norm = network.backbone.bn0
@@ -103,7 +119,7 @@ def test_norms_keep_their_statistics_while_training() -> None:
 @pytest.mark.parametrize(("dropout", "is_same"), [(0.0, True), (0.5, False)])
 def test_dropout_works_while_training_only(dropout: float, is_same: bool) -> None:
     network = make_network(dropout=dropout)
-    pixels = noise(2, 3, 32, 32)
+    pixels = noise(2, 3, 64, 64)
     torch.manual_seed(1)
     with torch.no_grad():
         assert torch.equal(network.train()(pixels), network.eval()(pixels)) is is_same

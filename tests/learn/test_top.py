@@ -310,12 +310,23 @@ def test_it_learns(task: str) -> None:
         {"epochs": 4},
         {"weight_decay": 0.5},
         {"label_smoothing": 0.0},
+        {"blend": 0.5},
         {"seed": 7},
     ],
     ids=str,
 )
 def test_every_option_is_heeded(changed: dict[str, Any]) -> None:
     assert not same(fit(), fit(config=replace(CONFIG, **changed)))
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_blend_lies_on_the_way_to_what_was_learned(task: str) -> None:
+    quarter, half, whole = (
+        weights_of(fit(make_input(task), config=replace(CONFIG, blend=blend))) for blend in (0.25, 0.5, 1.0)
+    )
+    for name, value in whole.items():
+        torch.testing.assert_close(value - half[name], 2 * (half[name] - quarter[name]), atol=1e-5, rtol=1e-3)
+    assert (whole["head.linear.weight"] - half["head.linear.weight"]).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("task", ["classification", "multilabel"])
@@ -349,6 +360,18 @@ def test_each_epoch_has_the_next_view_and_none_the_clean_one() -> None:
     assert [same(fit_without(view, 3), three) for view in range(3)] == [True, False, False]
     clean = make_input(views=0)
     assert predict_top(fit(clean), clean.activations, np.arange(N)).shape == (N, 3)  # the clean one, where it is alone
+
+
+def test_the_clean_view_need_not_be_kept() -> None:
+    given = make_input()
+    views = Activations(rows=given.activations.rows[:, 1:], cut=CUT, has_clean=False)
+    assert views.views == VIEWS
+    trained = fit(replace(given, activations=views))
+    assert same(trained, fit(given))
+    rows = np.arange(N)
+    assert np.array_equal(
+        predict_top(trained, views, rows, view=2), predict_top(trained, given.activations, rows, view=2)
+    )
 
 
 def test_a_batch_larger_than_the_set_is_the_set() -> None:
@@ -447,6 +470,8 @@ def test_predictions_are_of_the_rows_and_the_view_asked_for() -> None:
         ({"lr": 0.0}, "lr: got 0.0; want a number above 0"),
         ({"lr": float("nan")}, "lr: got nan"),
         ({"lr": float("inf")}, "lr: got inf"),
+        ({"blend": 0.0}, "blend: got 0.0; want a share above 0, at most 1"),
+        ({"blend": 1.1}, "blend: got 1.1"),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], told: str) -> None:

@@ -53,9 +53,10 @@ def _copy_cache(trunk: Trunk, cache: Path) -> Path:
 
 def test_tells_what_the_model_is(trunk: Trunk, trunk_cache: Path) -> None:
     digest = hashlib.sha256(find_weights(LITE0).read_bytes()).hexdigest()
-    assert trunk.model == trunk_cache / "trunks" / f"efficientnet_lite0-96-{digest[:16]}-v2.onnx"
+    assert trunk.model == trunk_cache / "trunks" / f"efficientnet_lite0-96-{digest[:16]}-v3.onnx"
     assert trunk.weights_digest == digest
-    assert (trunk.name, trunk.size, trunk.feature_count, trunk.licence) == (LITE0.name, 96, 1280, "Apache-2.0")
+    assert (trunk.name, trunk.size, trunk.licence) == (LITE0.name, 96, "Apache-2.0")
+    assert (trunk.layout.last, trunk.layout.head_count, trunk.layout.count) == (1280, 2688, 3200)
     assert trunk.mean == pytest.approx([127 / 255] * 3)
     assert trunk.std == pytest.approx([128 / 255] * 3)
     assert trunk == prepare_trunk("efficientnet_lite0", size=96, cache_dir=trunk_cache, progress=SilentProgress())
@@ -75,7 +76,8 @@ def test_gives_what_torch_gives(trunk: Trunk, n: int) -> None:
     with torch.inference_mode():
         expected = load_backbone("efficientnet_lite0").feature_map(torch.from_numpy(pixels)).numpy()
     np.testing.assert_allclose(feature_map, expected, atol=1e-4)
-    np.testing.assert_allclose(frozen, expected.mean((2, 3)), atol=1e-4)
+    assert frozen.shape == (n, 3200)
+    np.testing.assert_allclose(frozen[:, :1280], expected.mean((2, 3)), atol=1e-4)
 
 
 @pytest.mark.parametrize("cuts", [[1], [17, 3], [5, 5], []])
@@ -109,8 +111,9 @@ def test_opening_a_cut_imports_no_torch(trunk: Trunk) -> None:
     code = """
 import sys
 from pathlib import Path
+from drivetrain.learn.layout import FeatureLayout
 from drivetrain.learn.trunk import Trunk, open_cuts
-given = dict(name="", size=96, weights_digest="", feature_count=1, mean=(), std=(), licence="")
+given = dict(name="", size=96, weights_digest="", layout=FeatureLayout(last=1), mean=(), std=(), licence="")
 open_cuts(Trunk(model=Path(sys.argv[1]), **given), [3])
 print("onnx" in sys.modules, "torch" in sys.modules)
 """
@@ -122,12 +125,13 @@ def test_graph_is_folded_and_only_the_batch_is_open(trunk: Trunk) -> None:
     model = onnx.load(trunk.model)
     onnx.checker.check_model(model, full_check=True)
     # batch norms and pads that are not folded into the convolutions cost a tenth to a half of the speed
-    assert {node.op_type for node in model.graph.node} == {"Conv", "Clip", "Add", "ReduceMean"}
+    spreads = {"ReduceMean", "Unsqueeze", "Sub", "Pow", "Add", "Sqrt", "Concat"}
+    assert {node.op_type for node in model.graph.node} == {"Conv", "Clip"} | spreads
     shapes = {
         value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
     }
-    assert shapes == {"pixels": ["n", 3, 96, 96], "frozen": ["n", 1280], "feature_map": ["n", 1280, 3, 3]}
+    assert shapes == {"pixels": ["n", 3, 96, 96], "frozen": ["n", 3200], "feature_map": ["n", 1280, 3, 3]}
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 20)]
     assert model.ir_version <= 10  # what onnxruntime 1.20 reads
 
@@ -172,7 +176,11 @@ def _damage(kind: str, model: Path) -> None:
         case "sidecar of another shape":
             sidecar.write_text(json.dumps(["sha256"]))
         case "sidecar of another file":
-            sidecar.write_text(json.dumps({"sha256": "0" * 64}))
+            sidecar.write_text(json.dumps(json.loads(sidecar.read_bytes()) | {"sha256": "0" * 64}))
+        case "no layout":
+            sidecar.write_text(json.dumps({"sha256": hashlib.sha256(data).hexdigest()}))
+        case "layout of another shape":
+            sidecar.write_text(json.dumps(json.loads(sidecar.read_bytes()) | {"layout": [1280]}))
 
 
 @pytest.mark.parametrize(
@@ -185,12 +193,14 @@ def _damage(kind: str, model: Path) -> None:
         ("sidecar empty", False),
         ("sidecar of another shape", False),
         ("sidecar of another file", False),
+        ("no layout", False),
+        ("layout of another shape", False),
     ],
 )
 def test_every_damage_is_seen(trunk: Trunk, tmp_path: Path, kind: str, is_sound: bool) -> None:
     model = _copy_cache(trunk, tmp_path)
     _damage(kind, model)
-    assert trunk_module._is_sound(model) is is_sound
+    assert trunk_module._read_layout(model) == (trunk.layout if is_sound else None)
 
 
 @pytest.mark.parametrize("size", [0, -32, 64, 100, 240, 544])

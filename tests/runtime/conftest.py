@@ -40,7 +40,9 @@ def trunk_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_trunk(trunk_file: Path) -> MakeTrunk:
     def make(*, weights: str = "w", std: float = 1.0, model: Path = trunk_file) -> FrozenTrunk:
         ops = declare_preprocess(SIDE, mean=[0.0] * 3, std=[std] * 3)
-        return FrozenTrunk(model=model, weights_digest=weights, feature_count=3, preprocess=Preprocess(ops))
+        return FrozenTrunk(
+            model=model, weights_digest=weights, feature_count=3, map_channels=3, preprocess=Preprocess(ops)
+        )
 
     return make
 

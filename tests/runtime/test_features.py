@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,14 @@ def test_fingerprints_are_kept_by_preprocessing_and_not_by_weights(make_trunk: M
     trunk = make_trunk()
     assert trunk.fingerprint_recipe == make_trunk(weights="v").fingerprint_recipe
     assert len({trunk.fingerprint_recipe, make_trunk(std=2.0).fingerprint_recipe, trunk.recipe}) == 3
+
+
+def test_features_of_another_count_are_kept_apart(make_trunk: MakeTrunk) -> None:
+    """The weights are the same, what is told of their maps is not."""
+    trunk = make_trunk()
+    wider = replace(trunk, feature_count=4)
+    assert wider.recipe != trunk.recipe
+    assert wider.fingerprint_recipe == trunk.fingerprint_recipe
 
 
 def test_only_what_is_new_is_run(make_pictures: MakePictures, make_trunk: MakeTrunk, tmp_path: Path) -> None:
@@ -333,7 +342,7 @@ class Stop(SilentProgress):
 
 
 preprocess = Preprocess(declare_preprocess(8, mean=[0.0] * 3, std=[1.0] * 3))
-trunk = FrozenTrunk(model=trunk_file, weights_digest="w", feature_count=3, preprocess=preprocess)
+trunk = FrozenTrunk(model=trunk_file, weights_digest="w", feature_count=3, map_channels=3, preprocess=preprocess)
 with FeatureCache(cache_folder) as cache:
     table = extract_features(
         sorted(folder.iterdir()), trunk=trunk, cache=cache, threads=2, limits=DecodeLimits(), progress=Stop()

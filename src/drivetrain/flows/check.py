@@ -230,7 +230,7 @@ def _see(run: _Run, items: Items, pictures: Sequence[Picture]) -> _Seen | None:
         limits=run.limits,
         progress=run.progress,
     )
-    duplicates, fingerprints = _spread(pictures, table)
+    duplicates, fingerprints = _spread(pictures, table, channels=trunk.map_channels)
     if items.task != "classification":
         return _Seen(duplicates=duplicates, fingerprints=fingerprints, sample=None)
     chosen = _choose_mirrored(pictures)
@@ -264,19 +264,20 @@ def _open_trunk(run: _Run) -> FrozenTrunk:
     return FrozenTrunk(
         model=trunk.model,
         weights_digest=trunk.weights_digest,
-        feature_count=trunk.feature_count,
+        feature_count=trunk.layout.count,
+        map_channels=trunk.layout.last,
         preprocess=Preprocess(
             declare_preprocess(trunk.size, method="crop", mean=trunk.mean, std=trunk.std, filter_=trunk.filter)
         ),
     )
 
 
-def _spread(pictures: Sequence[Picture], table: FeatureTable) -> tuple[Duplicates, FloatArray]:
+def _spread(pictures: Sequence[Picture], table: FeatureTable, *, channels: int) -> tuple[Duplicates, FloatArray]:
     """Copies among the pictures; one that changed or went since it was surveyed has none."""
-    features = np.zeros((len(pictures), table.features.shape[1]), dtype=np.float32)
+    features = np.zeros((len(pictures), channels), dtype=np.float32)
     fingerprints = np.zeros((len(pictures), table.fingerprints.shape[1]), dtype=np.float32)
     rows: IntArray = np.array(table.rows, dtype=np.int64)
-    features[rows], fingerprints[rows] = table.features, table.fingerprints
+    features[rows], fingerprints[rows] = table.features[:, :channels], table.fingerprints
     return find_duplicates([picture.digest for picture in pictures], fingerprints, features), fingerprints
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from drivetrain.runtime.views import ViewRecipe, extract_views
 from drivetrain.settings import Settings
 from drivetrain.task import Task
 
-__all__ = ["FitInput", "FitOptions", "Fitted", "Side", "fit_by_head", "fit_first_head"]
+__all__ = ["FitInput", "FitOptions", "Fitted", "Side", "fit_by_head", "fit_first_head", "fit_head_on"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Side:
     items: tuple[Item, ...]
     files: tuple[Path, ...]
     digests: tuple[bytes, ...]  # sha256 of each file
-    features: FloatArray  # (n, d) frozen
+    features: FloatArray  # (n, layout.count) frozen, as the trunk's layout says
     targets: IntArray | FloatArray
     groups: IntArray  # pictures that must stay together share a number: of one group, or copies
 
@@ -72,6 +72,10 @@ class FitInput:
         """Outputs of the network."""
         return len(self.classes)
 
+    def head_features(self, side: Side) -> FloatArray:
+        """(n, layout.head_count): what the head reads."""
+        return side.features[:, : self.trunk.layout.head_count]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
@@ -90,16 +94,33 @@ class Fitted:
 
 def fit_first_head(given: FitInput) -> Head:
     """The head that every method begins with, or ends with: penalty by cross-validation among the training pictures."""
-    options = given.options
+    return fit_head_on(given)
+
+
+def fit_head_on(
+    given: FitInput,
+    rows: IntArray | None = None,
+    *,
+    features: FloatArray | None = None,
+    views: FloatArray | None = None,
+    penalties: Sequence[float] | None = None,
+    progress: Progress | None = None,
+) -> Head:
+    """A head on some rows of the training side, None: on all; on other `features` (rows, d) of them, if given."""
+    train = given.train
+    rows = np.arange(len(train.items)) if rows is None else rows
     return fit_head(
-        given.train.features,
-        given.train.targets,
+        given.head_features(train)[rows] if features is None else features,
+        train.targets[rows],
         task=given.task,
         class_count=given.n_out,
         threads=given.settings.worker_threads,
-        progress=given.progress,
-        groups=given.train.groups,
-        class_weights=options.class_weights,  # type: ignore[arg-type]
+        progress=progress or given.progress,
+        groups=train.groups[rows],
+        views=views,
+        penalties=penalties,
+        class_weights=given.options.class_weights,  # type: ignore[arg-type]
+        blocks=given.trunk.layout.blocks if features is None else None,
     )
 
 
@@ -107,27 +128,16 @@ def fit_by_head(given: FitInput, head: Head | None = None) -> Fitted:
     """A linear head on the frozen trunk; with `views`, also on features of augmented pictures, kept in the cache."""
     count = given.options.views or 0
     if count:
-        views = _extract_views(given, count)
-        head = fit_head(
-            given.train.features,
-            given.train.targets,
-            task=given.task,
-            class_count=given.n_out,
-            threads=given.settings.worker_threads,
-            progress=given.progress,
-            groups=given.train.groups,
-            views=views,
-            class_weights=given.options.class_weights,  # type: ignore[arg-type]
-        )
+        head = fit_head_on(given, views=_extract_views(given, count))
     elif head is None:
         head = fit_first_head(given)
     return Fitted(
         method="head",
         model=attach_head(given.trunk.model, weight=head.weight, bias=head.bias),
         tensors={"head.weight": head.weight, "head.bias": head.bias},
-        train_frozen=given.train.features,
-        valid_frozen=given.valid.features,
-        valid_logits=head.logits(given.valid.features),
+        train_frozen=given.train.features[:, : given.trunk.layout.last],
+        valid_frozen=given.valid.features[:, : given.trunk.layout.last],
+        valid_logits=head.logits(given.head_features(given.valid)),
         record={"head": describe_head(head), **({"views": count} if count else {})},
         facts={
             "Penalty": f"{head.penalty:g}, by {_count_folds(head, len(given.train.items))} "
@@ -161,7 +171,8 @@ def _extract_views(given: FitInput, count: int) -> FloatArray:
     frozen = FrozenTrunk(
         model=given.trunk.model,
         weights_digest=given.trunk.weights_digest,
-        feature_count=given.trunk.feature_count,
+        feature_count=given.trunk.layout.count,
+        map_channels=given.trunk.layout.last,
         preprocess=given.preprocess,
     )
     with FeatureCache(given.settings.cache_dir) as cache:
@@ -178,4 +189,4 @@ def _extract_views(given: FitInput, count: int) -> FloatArray:
                 progress=given.progress,
             )
         )
-    return views
+    return views[..., : given.trunk.layout.head_count]

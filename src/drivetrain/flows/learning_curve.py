@@ -14,7 +14,7 @@ from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.data.targets import find_strata
 from drivetrain.errors import InvalidConfig, InvalidInput
 from drivetrain.learn.folds import deal_folds
-from drivetrain.learn.head import embed_features, fit_head
+from drivetrain.learn.head import fit_head, scale_features
 from drivetrain.learn.head_fit import SigmoidLoss, SoftmaxLoss
 from drivetrain.learn.head_targets import ClassWeights, check_targets, weigh_classes
 from drivetrain.learn.lbfgs import minimise
@@ -44,16 +44,17 @@ def learning_curve(
     classes: Sequence[str] | None = None,
     penalty: float | None = None,
     class_weights: ClassWeights = None,
+    blocks: Sequence[int] | None = None,
     fractions: Sequence[float] = FRACTIONS,
     repeats: int = 3,
 ) -> LearningCurve:
     """The head's score by number of training pictures, and what twice as many would bring.
 
-    features (n, d) are frozen ones, targets as in `fit_head`. Every picture is judged at every size, by a head that saw
-    neither it nor its group: `repeats` times 5 folds are dealt, and of the other four folds nested parts are taken,
-    alike in classes and of whole groups. `penalty` is the head's own (None: chosen here once); a part of m of n
-    pictures gets penalty * n / m, one prior whatever the size. (Kept as it is, it made small parts of textile pictures
-    look 1.6 points worse, and told of gains that were none; on clothing photographs all was one.)
+    features (n, d) are frozen ones, targets and blocks as in `fit_head`. Every picture is judged at every size, by a
+    head that saw neither it nor its group: `repeats` times 5 folds are dealt, and of the other four folds nested parts
+    are taken, alike in classes and of whole groups. `penalty` is the head's own (None: chosen here once); a part of m
+    of n pictures gets penalty * n / m, one prior whatever the size. (Kept as it is, it made small parts of textile
+    pictures look 1.6 points worse, and told of gains that were none; on clothing photographs all was one.)
     Same seed, same curve, whatever `threads`. Raises InvalidInput, InvalidConfig.
     """
     _check(features, groups, fractions, repeats)
@@ -62,12 +63,17 @@ def learning_curve(
     if penalty is None:
         penalty = fit_head(
             features, targets, task=task, class_count=class_count, threads=threads, progress=progress, groups=groups,
-            class_weights=class_weights,
+            class_weights=class_weights, blocks=blocks,
         ).penalty  # fmt: skip
     strata = find_strata(targets, task=task)
     weights = weigh_classes(class_weights, targets, task=task, class_count=class_count)
     trial = _Trial(
-        features=_scale(features), targets=targets, task=task, penalty=penalty, n_outputs=class_count, weights=weights
+        features=scale_features(features, blocks)[0],  # the penalty speaks of such features
+        targets=targets,
+        task=task,
+        penalty=penalty,
+        n_outputs=class_count,
+        weights=weights,
     )
     losses, class_losses, sizes = [], np.zeros((len(fractions), len(features), class_count), dtype=np.float32), []
     with (
@@ -152,15 +158,6 @@ def _fit_ridge(x: FloatArray, y: FloatArray, penalty: float) -> FloatArray:
     else:
         slope = np.linalg.solve(away.T @ away + m * penalty * np.eye(x.shape[1]), away.T @ errors)
     return np.vstack([slope, level - centre @ slope])
-
-
-def _scale(features: FloatArray) -> FloatArray:
-    """Embedded, centred and of mean square 1, as `fit_head` scales them: the penalty speaks of such features."""
-    scaled = embed_features(features)
-    scaled -= scaled.mean(axis=0, dtype=np.float64).astype(np.float32)
-    spread = float(np.sqrt(np.mean(np.square(scaled), dtype=np.float64))) or 1.0
-    out: FloatArray = scaled / np.float32(spread)
-    return out
 
 
 def _deal(

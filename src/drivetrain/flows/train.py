@@ -150,7 +150,7 @@ def train(config: TrainConfig, *, settings: Settings, progress: Progress) -> Tra
     with run.clock.lap("features of the pictures"):
         table = _extract(run, items, trunk, preprocess)
     with run.clock.lap("finding copies and splitting"):
-        data = _divide(run, items, table)
+        data = _divide(run, items, table, trunk)
     fit_input = FitInput(
         task=data.readable.task,
         classes=data.readable.classes,
@@ -224,7 +224,7 @@ def _draw_curve(given: FitInput, fitted: Fitted) -> LearningCurve:
     from drivetrain.flows.learning_curve import learning_curve  # its scipy costs 0.3 s
 
     return learning_curve(
-        given.train.features,
+        given.head_features(given.train),
         given.train.targets,
         task=given.task,
         groups=given.train.groups,
@@ -235,6 +235,7 @@ def _draw_curve(given: FitInput, fitted: Fitted) -> LearningCurve:
         classes=given.classes,
         penalty=fitted.record["head"]["penalty"],
         class_weights=given.options.class_weights,  # type: ignore[arg-type]
+        blocks=given.trunk.layout.blocks,
     )
 
 
@@ -273,7 +274,8 @@ def _extract(run: _Run, items: Items, trunk: Trunk, preprocess: Preprocess) -> F
     frozen = FrozenTrunk(
         model=trunk.model,
         weights_digest=trunk.weights_digest,
-        feature_count=trunk.feature_count,
+        feature_count=trunk.layout.count,
+        map_channels=trunk.layout.last,
         preprocess=preprocess,
     )
     with FeatureCache(run.settings.cache_dir) as cache:
@@ -287,13 +289,13 @@ def _extract(run: _Run, items: Items, trunk: Trunk, preprocess: Preprocess) -> F
         )
 
 
-def _divide(run: _Run, items: Items, table: FeatureTable) -> _Data:
+def _divide(run: _Run, items: Items, table: FeatureTable, trunk: Trunk) -> _Data:
     unreadable = [*items.unusable, *((items.items[index].path, reason) for index, reason in table.unreadable)]
     if unreadable:
         run.notes.append(f"Left out, because they could not be read: {len(unreadable):,} files. None was deleted.")
     readable = items.keep([items.items[row] for row in table.rows])
     check_classes(readable.items, unreadable=[items.items[index] for index, _ in table.unreadable], task=items.task)
-    copies = find_duplicates(table.digests, table.fingerprints, table.features)
+    copies = find_duplicates(table.digests, table.fingerprints, table.features[:, : trunk.layout.last])
     alike = [[readable.items[row].path for row in rows] for rows in copies.groups]
     seed = run.config.seed
     split = split_items(readable.items, valid_share=run.config.valid_share, seed=seed, copies=alike, task=items.task)

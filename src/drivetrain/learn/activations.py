@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetrain.arrays import FloatArray
+from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.errors import Conflict, Unavailable
 from drivetrain.files import write_whole
 from drivetrain.imaging.decode import DecodeLimits, open_picture
@@ -36,7 +36,7 @@ from .trunk import Trunk, name_piece, open_cuts
 
 __all__ = ["ActivationSpec", "Activations", "cut_trunk", "keep_activations", "measure_maps"]
 
-_VERSION = 1  # raise it when the same spec gives other numbers: older folders are then left to go
+_VERSION = 2  # raise it when the same spec gives other numbers: older folders are then left to go
 _FLUSH_EVERY = 128  # pictures
 _FOLDER = "activations"
 _LARGEST = 65504.0  # of float16
@@ -49,29 +49,37 @@ class ActivationSpec:
     trunk: Trunk
     preprocess: Preprocess
     cut: int  # the piece that would read them
-    views: int  # augmented ones, after the clean one
+    views: int  # augmented ones
     recipe: ViewRecipe
+    has_clean: bool = True  # the picture as production sees it, before them
 
     @property
     def name(self) -> str:
         """A digest: activations of one name are interchangeable."""
-        views = [self.recipe.name_view(view) for view in range(self.views)]
+        views = [*["clean"][: self.has_clean], *map(self.recipe.name_view, range(self.views))]
         told = f"{_VERSION}:{self.trunk.weights_digest}:{self.preprocess.digest}:{self.cut}:{views}"
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Activations:
-    """rows (n, 1 + views, h, w, c) float16, mapped: of each picture the clean view, then the augmented ones."""
+    """rows (n, [1 +] views, h, w, c) float16, mapped: of each picture the clean view, if kept, and augmented ones."""
 
     rows: NDArray[np.float16]
     cut: int
     folder: Path | None = None  # where they are kept
+    has_clean: bool = True
 
     @property
     def views(self) -> int:
         """Augmented views a picture."""
-        return int(self.rows.shape[1]) - 1
+        return int(self.rows.shape[1]) - self.has_clean
+
+    def take(self, rows: IntArray, *, view: int) -> NDArray[np.float16]:
+        """(len(rows), h, w, c): of some pictures view 1, 2, ..., or 0, the clean one."""
+        assert view or self.has_clean
+        found: NDArray[np.float16] = np.ascontiguousarray(self.rows[rows, view - (not self.has_clean)])
+        return found
 
 
 def keep_activations(
@@ -96,7 +104,7 @@ def keep_activations(
     session = Session(cut_trunk(spec.trunk, spec.cut))
     blank = np.zeros((1, 3, spec.trunk.size, spec.trunk.size), np.float32)
     _, channels, height, width = session.run(["activation"], blank)[0].shape
-    shape = (len(files), 1 + spec.views, height, width, channels)
+    shape = (len(files), spec.has_clean + spec.views, height, width, channels)
     folder = cache_dir / _FOLDER / f"{spec.name}-{hashlib.sha256(b''.join(digests)).hexdigest()[:16]}"
     in_use = {folder, *(other.folder for other in beside if other.folder is not None)}
     rows, done = _open(folder, shape, digests, in_use=in_use, max_bytes=max_bytes)
@@ -106,12 +114,12 @@ def keep_activations(
     def work(row: int) -> NDArray[np.float16]:
         pixels = _look_at(files[row], digests[row], spec, limits)
         maps = [session.run(["activation"], view[np.newaxis])[0][0] for view in pixels]
-        bounded = np.clip(np.stack(maps), -_LARGEST, _LARGEST)  # (1 + views, c, h, w)
+        bounded = np.clip(np.stack(maps), -_LARGEST, _LARGEST)  # (views, c, h, w)
         halves: NDArray[np.float16] = bounded.transpose(0, 2, 3, 1).astype(np.float16)
         return halves
 
     if todo:
-        with progress.task(f"Looking at pictures, {spec.views + 1} views each", total=len(todo)) as advance:
+        with progress.task(f"Looking at pictures, {_count_views(spec)}", total=len(todo)) as advance:
             results = map_in_order(work, todo, threads=callers_for(threads))
             waiting: list[int] = []
             try:
@@ -126,7 +134,7 @@ def keep_activations(
                 results.close()
                 _mark(rows, done, waiting)
     rows.flags.writeable = False
-    return Activations(rows=rows, cut=spec.cut, folder=folder)
+    return Activations(rows=rows, cut=spec.cut, folder=folder, has_clean=spec.has_clean)
 
 
 def measure_maps(trunk: Trunk) -> dict[int, tuple[int, int]]:
@@ -141,20 +149,29 @@ def measure_maps(trunk: Trunk) -> dict[int, tuple[int, int]]:
     return {piece: shapes[name_piece(piece)] for piece in range(1, len(inner) + 1) if name_piece(piece) in shapes}
 
 
+def _count_views(spec: ActivationSpec) -> str:
+    count = spec.has_clean + spec.views
+    return f"{count} views each" if count > 1 else "one view each"
+
+
 def _look_at(file: Path, digest: bytes, spec: ActivationSpec, limits: DecodeLimits) -> Iterator[FloatArray]:
-    """The picture as production sees it, then its views, each float32 (3, size, size)."""
+    """The picture as production sees it, if asked for, then its views, each float32 (3, size, size)."""
     name = str(file)
     data = read_picture_file(file, name=name, limits=limits)
     if hashlib.sha256(data).digest() != digest:
         raise Conflict(
             name, got="other bytes than a minute ago", want="a file that no one changes meanwhile", hint="Run again."
         )
-    picture = decode_for_views(data, name=name, limits=limits, preprocess=spec.preprocess, recipe=spec.recipe)
-    shortest = min(open_picture(data, name=name, limits=limits).size)
-    if min(picture.size) == shortest < 2 * spec.preprocess.size:  # too small for production to decode it smaller
-        yield spec.preprocess.from_image(picture)
-    else:
+    if not spec.views:
         yield spec.preprocess.from_bytes(data, name=name, limits=limits)
+        return
+    picture = decode_for_views(data, name=name, limits=limits, preprocess=spec.preprocess, recipe=spec.recipe)
+    if spec.has_clean:
+        shortest = min(open_picture(data, name=name, limits=limits).size)
+        if min(picture.size) == shortest < 2 * spec.preprocess.size:  # too small for production to decode it smaller
+            yield spec.preprocess.from_image(picture)
+        else:
+            yield spec.preprocess.from_bytes(data, name=name, limits=limits)
     for view in range(spec.views):
         yield draw_view(picture, spec.preprocess, seed_view(digest, view, spec.recipe), spec.recipe)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,13 +17,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layout import FeatureLayout, plan_layout
 from .trunk import BackboneSpec, find_backbone, find_weights, is_foreign
 
-__all__ = ["Backbone", "Block", "EfficientNetLite", "Piece", "SameConv", "TrunkModule", "load_backbone"]
+__all__ = [
+    "Backbone",
+    "Block",
+    "EfficientNetLite",
+    "Piece",
+    "SameConv",
+    "TrunkModule",
+    "load_backbone",
+    "measure_pieces",
+]
 
 Piece = Callable[[Tensor], Tensor]
 
 _STEM_CHANNELS = 32
+_FLATTEST = 1e-6  # variance: below it a spread says nothing, and its root would have no slope
 _CLASSES = 1000  # of ImageNet, in the pretrained last layer
 
 
@@ -83,12 +95,60 @@ class Backbone(nn.Module):
         """The mean over the picture: (n, c)."""
         return feature_map.mean((2, 3))
 
+    @cached_property
+    def layout(self) -> FeatureLayout:
+        """What stands where in the features; the same for pictures of any size."""
+        side = self.spec.size
+        return plan_layout(measure_pieces(self, side=side), last=self.spec.feature_count, side=side)
+
+    def run_features(self, x: Tensor, *, start: int = 0) -> tuple[Tensor, Tensor]:
+        """What the head reads (n, layout.head_count) and the feature map, from what piece `start` is given.
+
+        `start` must not come after the first of the head's taps.
+        """
+        told: list[Tensor] = []
+        assert start <= min(self.layout.head_pieces, default=start)  # else a later map would pass for the tap's
+        for piece in self.layout.head_pieces:
+            x = self.run(x, start=start, stop=piece)
+            start = piece
+            told = [*summarise(x), *told]
+        feature_map = self.run(x, start=start)
+        return torch.cat([self.embed(feature_map), *told], dim=1), feature_map
+
     def pool(self, activation: Tensor) -> Tensor:
         """The mean over the picture of what a piece is given, (n, c, h, w) or (n, tokens, c): (n, c)."""
         return activation.mean((2, 3)) if activation.ndim == 4 else activation.mean(1)
 
     def drop_classifier(self) -> None:
         """Let go of pretrained weights that no piece uses."""
+
+
+def summarise(activation: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and the standard deviation over the places of (n, c, h, w): (n, c) each, float32."""
+    x = activation.float()  # halves lose small spreads
+    mean = x.mean((2, 3))
+    variance = (x - mean[:, :, None, None]).square().mean((2, 3))
+    return mean, (variance + _FLATTEST).sqrt()
+
+
+@torch.inference_mode()
+def measure_pieces(backbone: Backbone, *, side: int) -> dict[int, tuple[int, int]]:
+    """piece -> (channels, places) of the map it is given, where the network may be cut; tokens make no map."""
+    device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
+    shapes, x = {}, torch.zeros(1, 3, side, side, device=device)
+    start = 0
+    in_training = [module for module in backbone.modules() if module.training]
+    backbone.eval()  # else norms would take the blank picture into their statistics, and dropout a draw
+    try:
+        for cut in backbone.cuts:
+            x = backbone.run(x, start=start, stop=cut)
+            start = cut
+            if x.ndim == 4:
+                shapes[cut] = x.shape[1], x.shape[2] * x.shape[3]
+    finally:
+        for module in in_training:
+            module.training = True
+    return shapes
 
 
 class SameConv(nn.Conv2d):
@@ -210,21 +270,29 @@ class EfficientNetLite(Backbone):
 
 
 class TrunkModule(nn.Module):
-    """The frozen part as it is exported: pixels to (frozen, feature_map, what each piece of `cuts` is given)."""
+    """The frozen part as it is exported: pixels to (frozen, feature_map, what each piece of `cuts` is given).
 
-    def __init__(self, backbone: Backbone, *, cuts: Sequence[int] = ()) -> None:
+    `frozen` (n, layout.count) are all features of the layout.
+    """
+
+    def __init__(self, backbone: Backbone, *, layout: FeatureLayout, cuts: Sequence[int] = ()) -> None:
         super().__init__()
         self.backbone = backbone
+        self.layout = layout
         self.cuts = tuple(cuts)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        x, start, kept = pixels, 0, []
-        for cut in self.cuts:
-            x = self.backbone.run(x, start=start, stop=cut)
-            start = cut
-            kept.append(x)
+        x, start, kept, told = pixels, 0, [], list[Tensor]()
+        taps = {tap.piece for tap in self.layout.taps}
+        for piece in sorted({*self.cuts, *taps}):
+            x = self.backbone.run(x, start=start, stop=piece)
+            start = piece
+            if piece in self.cuts:
+                kept.append(x)
+            if piece in taps:
+                told = [*summarise(x), *told]
         feature_map = self.backbone.run(x, start=start)
-        return self.backbone.embed(feature_map), feature_map, *kept
+        return torch.cat([self.backbone.embed(feature_map), *told], dim=1), feature_map, *kept
 
 
 def load_backbone(name: str) -> Backbone:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .backbones import Backbone
 
-__all__ = ["fold_batch_norm"]
+__all__ = ["find_pairs", "fold_batch_norm"]
 
 _MAX_GAP = 1e-4  # of the feature map, as a share of its largest value
 
@@ -27,7 +27,7 @@ def fold_batch_norm(backbone: Backbone) -> Backbone:
     size = backbone.spec.size
     device = next(backbone.parameters()).device
     pixels = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
-    pairs = _find_pairs(folded, pixels)
+    pairs = find_pairs(folded, pixels)
     if not pairs:
         return folded
     with torch.no_grad():
@@ -38,7 +38,7 @@ def fold_batch_norm(backbone: Backbone) -> Backbone:
     return folded if gap <= _MAX_GAP else copy.deepcopy(backbone).eval()
 
 
-def _find_pairs(backbone: Backbone, pixels: Tensor) -> list[tuple[str, str]]:
+def find_pairs(backbone: Backbone, pixels: Tensor) -> list[tuple[str, str]]:
     """(convolution, batch norm) by name where one is given the other's very output; each module at most once."""
     made: list[tuple[Tensor, str]] = []  # keeps the tensors alive, so that none takes another's identity
     pairs: list[tuple[str, str]] = []

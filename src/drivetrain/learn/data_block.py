@@ -146,7 +146,7 @@ class DataBlock:
         from .data_loaders import build_loaders  # torch
 
         rules = load_settings() if settings is None else settings
-        return build_loaders(
+        loaders = build_loaders(
             self.datasets(source, settings=rules),
             item_tfms=self.item_tfms,
             batch_tfms=self.batch_tfms,
@@ -160,6 +160,8 @@ class DataBlock:
             drop_last=drop_last,
             settings=rules,
         )
+        loaders.block = self  # a model's record says what it was made by
+        return loaders
 
     def summary(
         self, source: Any, bs: int = 4, show_batch: bool = False, *, settings: Settings | None = None

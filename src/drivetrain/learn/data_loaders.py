@@ -26,6 +26,8 @@ from .pictures import PictureLoader, is_picture, plan_training, plan_validation
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .data_block import DataBlock
+
 __all__ = ["DataLoaders", "build_loaders", "order_batch_tfms"]
 
 _CACHE_FOLDER = "pixels"
@@ -48,6 +50,7 @@ class DataLoaders:
         self.datasets = datasets
         self.item_tfms = tuple(item_tfms)
         self.path = Path(path)
+        self.block: DataBlock | None = None  # the plan they were made by
 
     def __getitem__(self, side: int) -> DataLoader:
         return (self.train, self.valid)[side]

@@ -32,15 +32,16 @@ _PRODUCER = "network-1"  # raise it when the exported graph changes
 def attach_head(trunk: Path, *, weight: FloatArray, bias: FloatArray) -> bytes:
     """The bytes of a model from `pixels` to `logits`, `embedding`, `frozen` and `feature_map`, in this order.
 
-    trunk is a file of prepare_trunk; embedding is head.embed_features(frozen), logits = embedding @ weight.T + bias,
-    with weight (k, d) and bias (k,), both finite, kept as float32. Same input, same bytes.
+    trunk is a file of prepare_trunk; embedding is head.embed_features of the first d of its features, logits are
+    embedding @ weight.T + bias, with weight (k, d) and bias (k,), both finite, kept as float32; frozen is the mean of
+    the feature map. Same input, same bytes.
     Raises InvalidInput if a shape is off or trunk is not such a file.
     """
     onnx = import_onnx("writing a model")
     model = _read_trunk(onnx, trunk)
-    feature_count = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    _check_head(weight, bias, feature_count)
-    _join_head(onnx, model.graph, source="frozen", weight=weight, bias=bias)
+    _check_head(weight, bias, *_count_features(model.graph))
+    _part_features(onnx, model.graph)
+    _join_head(onnx, model.graph, weight=weight, bias=bias)
     return _finish(onnx, model)
 
 
@@ -83,7 +84,7 @@ def _trace(folded: Backbone, size: int) -> Any:
     from .backbones import TrunkModule
 
     pieces = [name_piece(cut) for cut in folded.cuts]
-    module = TrunkModule(folded, cuts=folded.cuts).eval()
+    module = TrunkModule(folded, cuts=folded.cuts, layout=folded.layout).eval()
     return to_onnx(module, make_pixels(size), outputs=["frozen", "feature_map", *pieces], hidden=len(pieces))
 
 
@@ -108,38 +109,55 @@ def _fill_trunk(onnx: Any, trunk: Path, folded: Backbone, pixels: Tensor) -> Any
 
 
 def _write_network(onnx: Any, model: Any, network: Network) -> bytes:
-    """A trunk's graph with the network's head, and its own output `frozen` where it was cut."""
+    """A trunk's graph with the network's head."""
     graph = model.graph
-    source = "frozen"
-    if network.cut is not None:
-        source = "pooled"
-        _move_frozen(onnx, graph, name_piece(network.cut))
+    _part_features(onnx, graph, piece=None if network.cut is None else name_piece(network.cut))
     linear = network.head.linear
     weight, bias = linear.weight.detach().numpy(), linear.bias.detach().numpy()
-    _join_head(onnx, graph, source=source, weight=weight, bias=bias)
+    _join_head(onnx, graph, weight=weight, bias=bias)
     model.producer_name, model.producer_version = "drivetrain", _PRODUCER
     return _finish(onnx, model)
 
 
-def _move_frozen(onnx: Any, graph: Any, piece: str) -> None:
-    """Call the old output `frozen` pooled, and give out the mean over the picture of `piece` in its place."""
+def _count_features(graph: Any) -> tuple[int, int]:
+    """(the least, the most) that a head may read: the last map's means, and all features there are."""
+    features, feature_map = (value.type.tensor_type.shape.dim[1].dim_value for value in graph.output)
+    return feature_map, features
+
+
+def _part_features(onnx: Any, graph: Any, *, piece: str | None = None) -> None:
+    """Call the trunk's output `features`; give out as `frozen` the last map's means, or those of `piece`."""
     for node in graph.node:
-        node.output[:] = ["pooled" if name == "frozen" else name for name in node.output]
-    kept = next(value for value in graph.value_info if value.name == piece)
-    dims = kept.type.tensor_type.shape.dim  # (n, c, h, w), or (n, tokens, c)
-    axes, channels = ([2, 3], dims[1]) if len(dims) == 4 else ([1], dims[2])
-    graph.initializer.append(onnx.numpy_helper.from_array(np.array(axes, np.int64), "frozen.axes"))
-    graph.node.append(onnx.helper.make_node("ReduceMean", [piece, "frozen.axes"], ["frozen"], "frozen", keepdims=0))
-    value = onnx.helper.make_tensor_value_info("frozen", onnx.TensorProto.FLOAT, ["n", channels.dim_value])
+        node.output[:] = ["features" if name == "frozen" else name for name in node.output]
+    channels, _ = _count_features(graph)
+    if piece is None:
+        _slice_features(onnx, graph, "frozen", channels)
+    else:
+        kept = next(value for value in graph.value_info if value.name == piece)
+        dims = kept.type.tensor_type.shape.dim  # (n, c, h, w), or (n, tokens, c)
+        axes, channels = ([2, 3], dims[1].dim_value) if len(dims) == 4 else ([1], dims[2].dim_value)
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(axes, np.int64), "frozen.axes"))
+        graph.node.append(onnx.helper.make_node("ReduceMean", [piece, "frozen.axes"], ["frozen"], "frozen", keepdims=0))
+    value = onnx.helper.make_tensor_value_info("frozen", onnx.TensorProto.FLOAT, ["n", channels])
     graph.output[0].CopyFrom(value)
 
 
-def _join_head(onnx: Any, graph: Any, *, source: str, weight: FloatArray, bias: FloatArray) -> None:
-    """The tensor `source` (n, d) -> its root `embedding` -> `logits`, and all four outputs in their order."""
+def _slice_features(onnx: Any, graph: Any, name: str, count: int) -> None:
+    """The tensor `name`: the first `count` features."""
+    for part, value in (("starts", 0), ("ends", count), ("axes", 1)):
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array([value], np.int64), f"{name}.{part}"))
+    inputs = ["features", *(f"{name}.{part}" for part in ("starts", "ends", "axes"))]
+    graph.node.append(onnx.helper.make_node("Slice", inputs, [name], name))
+
+
+def _join_head(onnx: Any, graph: Any, *, weight: FloatArray, bias: FloatArray) -> None:
+    """As many features (n, d) as weight has columns -> their root `embedding` -> `logits`, and all four outputs."""
     node, info, kind = onnx.helper.make_node, onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
     for name, array in (("head.weight", weight), ("head.bias", bias)):
         values = np.ascontiguousarray(array, dtype=np.float32)
         graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    _slice_features(onnx, graph, "head.features", weight.shape[1])
+    source = "head.features"
     graph.node.extend(
         [
             node("Sign", [source], ["head.sign"], "head.sign"),
@@ -176,9 +194,10 @@ def _read_trunk(onnx: Any, trunk: Path) -> Any:
     return model
 
 
-def _check_head(weight: FloatArray, bias: FloatArray, feature_count: int) -> None:
-    if weight.ndim != 2 or weight.shape[0] < 1 or weight.shape[1] != feature_count:
-        raise InvalidInput("weight", got=f"shape {weight.shape}", want=f"shape (classes, {feature_count})")
+def _check_head(weight: FloatArray, bias: FloatArray, least: int, most: int) -> None:
+    if weight.ndim != 2 or weight.shape[0] < 1 or not least <= weight.shape[1] <= most:
+        width = f"{most}" if least == most else f"{least} to {most}"
+        raise InvalidInput("weight", got=f"shape {weight.shape}", want=f"shape (classes, {width})")
     if bias.shape != weight.shape[:1]:
         raise InvalidInput("bias", got=f"shape {bias.shape}", want=f"shape ({weight.shape[0]},), as weight has it")
     for name, array in (("weight", weight), ("bias", bias)):

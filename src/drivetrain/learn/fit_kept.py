@@ -209,6 +209,7 @@ def _fit_head(learn: LearnerState, features: FloatArray, targets: NDArray[Any], 
         threads=threads,
         progress=learn.progress,
         class_weights=loss.weights if isinstance(loss, CrossEntropy | BinaryCrossEntropy) else None,
+        blocks=learn.model.backbone.layout.blocks,
     )
 
 
@@ -225,7 +226,7 @@ def _embed(network: Network, side: KeptSide) -> FloatArray:
     rows, found = side.activations.rows, []
     for at in range(0, len(rows), _AT_ONCE):
         maps = torch.from_numpy(np.ascontiguousarray(rows[at : at + _AT_ONCE, 0])).float().permute(0, 3, 1, 2)
-        found.append(network.backbone.embed(network.backbone.run(maps, start=side.activations.cut)).numpy())
+        found.append(network.backbone.run_features(maps, start=side.activations.cut)[0].numpy())
     return np.concatenate(found)
 
 

@@ -7,7 +7,6 @@ trained, or that nobody has a name for, runs in torch.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from .activations import cut_trunk
 from .backbones import Backbone
 from .trunk import Trunk, prepare_trunk
 
-__all__ = ["FrozenPart", "choose_cut", "find_trunk", "measure_pieces"]
+__all__ = ["FrozenPart", "find_trunk"]
 
 _MAX_GAP = 1e-3  # of an activation between the file and the network, as a share of the largest
 _TRIED = 4  # pictures of noise
@@ -62,15 +61,16 @@ class FrozenPart:
 
         def work(at: int) -> FloatArray:
             row: FloatArray = session.run([output], pixels[at : at + 1])[0][0]
-            return row
+            return row if self.cut is not None else row[: self.backbone.layout.head_count]
 
         return np.stack(list(map_in_order(work, range(len(pixels)), threads=self.threads)))
 
     @torch.inference_mode()
     def _run_torch(self, pixels: FloatArray) -> FloatArray:
-        maps = self.backbone.run(torch.from_numpy(pixels), stop=self.cut)
-        out: FloatArray = (self.backbone.embed(maps) if self.cut is None else maps).numpy()
-        return out
+        x = torch.from_numpy(pixels)
+        out = self.backbone.run_features(x)[0] if self.cut is None else self.backbone.run(x, stop=self.cut)
+        found: FloatArray = out.numpy()
+        return found
 
 
 def find_trunk(backbone: Backbone, *, side: int, cache_dir: Path, progress: Progress) -> Trunk | None:
@@ -79,32 +79,6 @@ def find_trunk(backbone: Backbone, *, side: int, cache_dir: Path, progress: Prog
         return prepare_trunk(backbone.spec.name, size=side, cache_dir=cache_dir, progress=progress)
     except InvalidConfig:  # a backbone of the caller's own, or a size that no file is made for
         return None
-
-
-@torch.inference_mode()
-def measure_pieces(backbone: Backbone, *, side: int) -> dict[int, tuple[int, int]]:
-    """piece -> (channels, places) of the map it is given, where the network may be cut; tokens make no map."""
-    shapes, x = {}, torch.zeros(1, 3, side, side)
-    start = 0
-    for cut in backbone.cuts:
-        x = backbone.run(x, start=start, stop=cut)
-        start = cut
-        if x.ndim == 4:
-            shapes[cut] = x.shape[1], x.shape[2] * x.shape[3]
-    return shapes
-
-
-def choose_cut(maps: Mapping[int, tuple[int, int]]) -> int | None:
-    """The first piece that is given maps of the last resolution: little to keep, much to train. None: nowhere.
-
-    Where one resolution goes through to the end, the last quarter of the pieces.
-    """
-    if len(maps) < 2:
-        return None
-    pieces = sorted(maps)
-    last = min(places for _, places in maps.values())
-    late = next(piece for piece in pieces if maps[piece][1] == last)
-    return late if late != pieces[0] else pieces[-max(1, len(pieces) // 4)]
 
 
 def _is_alike(found: FloatArray, expected: FloatArray) -> bool:

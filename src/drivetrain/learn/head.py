@@ -24,7 +24,7 @@ from .head_fit import Fitted, SigmoidLoss, SoftmaxLoss, fit_logistic
 from .head_targets import ClassWeights, ScoreName, check_targets, measure_score, weigh_classes
 from .ridge import RIDGE_PENALTIES, fit_ridge
 
-__all__ = ["PENALTIES", "Head", "deal_folds", "embed_features", "find_tied", "fit_head"]
+__all__ = ["PENALTIES", "Head", "deal_folds", "embed_features", "find_tied", "fit_head", "scale_features"]
 
 # strongest first: each fit starts where the last one ended, and the walk stops once the loss has turned upward
 PENALTIES = (1.0, 0.3, 0.12, 0.06, 0.03, 0.015, 0.007, 0.003, 0.001, 0.0003)
@@ -88,6 +88,7 @@ def fit_head(
     penalties: Sequence[float] | None = None,
     views: FloatArray | None = None,
     class_weights: ClassWeights = None,
+    blocks: Sequence[int] | None = None,
 ) -> Head:
     """Fit on frozen features (n, d) float32, the folds side by side on `threads` threads.
 
@@ -97,7 +98,8 @@ def fit_head(
 
     Items must come in an order that says nothing about them (shuffled by seed): folds are dealt from it, stratum by
     stratum, items of one of the `groups` (n,) together, or the penalty would be chosen on pictures that were seen.
-    Minimised is the mean loss + penalty / 2 * |W|^2, on embedded features centred and of mean square 1.
+    Minimised is the mean loss + penalty / 2 * |W|^2, on embedded features centred and of mean square 1, in each of the
+    `blocks` by itself: widths of features of one kind, which stand side by side and sum to d; None: all are of one.
     Raises InvalidInput, InvalidConfig.
     """
     check_targets(features, targets, task=task, class_count=class_count)
@@ -105,19 +107,15 @@ def fit_head(
     if views is not None and views.shape[1:] != features.shape:
         want = f"(any number, {len(features)}, {features.shape[1]}): of the same pictures"
         raise InvalidInput("views", got=f"shape {views.shape}", want=want)
-    scaled = embed_features(features)
-    centre = scaled.mean(axis=0, dtype=np.float64).astype(np.float32)
-    scaled -= centre
-    spread = float(np.sqrt(np.mean(np.square(scaled), dtype=np.float64))) or 1.0
-    scaled /= np.float32(spread)
-    others = ((embed_features(view) - centre) / np.float32(spread) for view in (() if views is None else views))
+    scaled, centre, spread = scale_features(features, blocks)
+    others = ((embed_features(view) - centre) / spread for view in (() if views is None else views))
     # One BLAS thread a fit: the folds fill the cores, and sums come out the same however many there are.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         fitted = _fit(
             scaled, targets, others, task=task, class_count=class_count, groups=groups, penalties=penalties,
             weights=weights, pool=pool, progress=progress,
         )  # fmt: skip
-    slope = (fitted.weight[:-1] / spread).T  # (k, d)
+    slope = (fitted.weight[:-1] / spread[:, np.newaxis]).T  # (k, d)
     name, score = measure_score(fitted.logits, targets, task=task)
     return Head(
         task=task,
@@ -131,6 +129,23 @@ def fit_head(
         cv_path=fitted.path,
         cv_logits=fitted.logits.astype(np.float32),
     )
+
+
+def scale_features(
+    features: FloatArray, blocks: Sequence[int] | None = None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """((embedded - centre) / spread (n, d), centre (d,), spread (d,)), float32; of a block all spreads are one."""
+    scaled = embed_features(features)
+    centre = scaled.mean(axis=0, dtype=np.float64).astype(np.float32)
+    scaled -= centre
+    widths = [scaled.shape[1]] if blocks is None else list(blocks)
+    if sum(widths) != scaled.shape[1]:
+        raise InvalidInput("blocks", got=f"widths that sum to {sum(widths)}", want=f"to {scaled.shape[1]}")
+    parts = np.split(scaled, np.cumsum(widths)[:-1], axis=1)
+    spreads = [float(np.sqrt(np.mean(np.square(part), dtype=np.float64))) or 1.0 for part in parts]
+    spread = np.repeat(np.array(spreads, dtype=np.float32), widths)
+    scaled /= spread
+    return scaled, centre, spread
 
 
 def _fit(

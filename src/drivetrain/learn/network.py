@@ -73,6 +73,9 @@ class Network(nn.Module):
         if cut is not None and cut not in self.backbone.cuts:
             want = f"one of {list(self.backbone.cuts)}" if self.backbone.cuts else "None: this backbone has no parts"
             raise InvalidInput("cut", got=cut, want=want)
+        if cut is not None and cut > min(self.backbone.layout.head_pieces, default=cut):
+            want = f"at most {min(self.backbone.layout.head_pieces)}: the head reads what that piece is given"
+            raise InvalidInput("cut", got=cut, want=want)
         self._cut = cut
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -80,20 +83,19 @@ class Network(nn.Module):
 
     def run_from(self, x: Tensor, piece: int) -> Tensor:
         """Logits from what `piece` is given: pixels for 0, kept activations after it."""
-        logits: Tensor = self.head(self.backbone.embed(self.backbone.run(x, start=piece)))
+        logits: Tensor = self.head(self.backbone.run_features(x, start=piece)[0])
         return logits
 
     def outputs(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(logits (n, k), embedding (n, f), frozen (n, f or the channels at the cut), feature_map (n, c, h, w))."""
+        """(logits (n, k), embedding (n, f), frozen (n, channels at the cut, or of the last map), feature_map)."""
         if self.cut is None:
-            feature_map = self.backbone.run(pixels)
-            pooled = frozen = self.backbone.embed(feature_map)
+            features, feature_map = self.backbone.run_features(pixels)
+            frozen = features[:, : self.backbone.layout.last]
         else:
             half = self.backbone.run(pixels, stop=self.cut)
             frozen = self.backbone.pool(half)
-            feature_map = self.backbone.run(half, start=self.cut)
-            pooled = self.backbone.embed(feature_map)
-        embedding = self.head.embed(pooled)
+            features, feature_map = self.backbone.run_features(half, start=self.cut)
+        embedding = self.head.embed(features)
         return self.head.classify(embedding), embedding, frozen, feature_map
 
     def groups(self) -> list[list[nn.Parameter]]:
@@ -123,7 +125,7 @@ def build_network(backbone: Backbone, *, n_out: int, head: Head | None = None, d
     Raises InvalidInput where the head has another shape.
     """
     backbone.drop_classifier()
-    layer = RootLinear(backbone.spec.feature_count, n_out, dropout=dropout)
+    layer = RootLinear(backbone.layout.head_count, n_out, dropout=dropout)
     if head is not None:
         want = tuple(layer.linear.weight.shape)
         if head.weight.shape != want or head.bias.shape != want[:1]:

@@ -1,7 +1,9 @@
 """The method `top`: the last pieces of a network, trained from kept activations; what lies below never runs again.
 
 First the head on frozen features, then head and last pieces together from there, at a small rate: linear probing, then
-fine-tuning. Source: Kumar et al. 2022, arXiv:2202.10054. Batch norms are folded into their convolutions.
+fine-tuning. Source: Kumar et al. 2022, arXiv:2202.10054. At the end part of the way back to where it began, which on
+few pictures is better than either end. Source: Wortsman et al. 2022, arXiv:2109.01903. Batch norms are folded into
+their convolutions.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ class TopConfig:
     lr: float = 1e-3  # the highest of one cycle
     weight_decay: float = 0.01
     label_smoothing: float = 0.1  # classification only
+    blend: float = 1.0  # of what was learned, kept at the end; the rest is the weights it began with
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -61,6 +64,8 @@ class TopConfig:
                 raise InvalidConfig(f"--{name}", got=getattr(self, name), want="a whole number of at least 1")
         if not 0 < self.lr < math.inf:
             raise InvalidConfig("lr", got=self.lr, want="a number above 0")
+        if not 0 < self.blend <= 1:
+            raise InvalidConfig("blend", got=self.blend, want="a share above 0, at most 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,12 +163,16 @@ class _TopFit:
 
     def run(self) -> None:
         """Numbers are trained in standard deviations from their mean: one rate then does for years and millimetres."""
-        if self.units is None:
-            self._run_steps()
-            return
-        self.units.leave(self.network.head.linear)
+        if self.units is not None:
+            self.units.leave(self.network.head.linear)
+        began = {name: p.detach().clone() for name, p in self.network.named_parameters() if p.requires_grad}
         self._run_steps()
-        self.units.enter(self.network.head.linear)
+        if self.config.blend < 1:
+            with torch.no_grad():
+                for name, start in began.items():
+                    self.network.get_parameter(name).lerp_(start, 1 - self.config.blend)
+        if self.units is not None:
+            self.units.enter(self.network.head.linear)
 
     def _tell_epoch(self, epoch: int) -> None:
         if self.after_epoch is None:
@@ -290,7 +299,7 @@ def _list_trained(network: Network) -> list[list[nn.Parameter]]:
 
 def _load(activations: Activations, rows: IntArray, *, view: int) -> Tensor:
     """float32 maps (n, c, h, w), channels last in memory as on disk."""
-    maps = torch.from_numpy(np.ascontiguousarray(activations.rows[rows, view]))  # (n, h, w, c) float16
+    maps = torch.from_numpy(activations.take(rows, view=view))  # (n, h, w, c) float16
     return maps.float().permute(0, 3, 1, 2)
 
 

@@ -21,6 +21,7 @@ from drivetrain.errors import BundleRefused, InvalidConfig, InvalidInput, Missin
 from drivetrain.files import write_whole
 from drivetrain.progress import Progress
 
+from .layout import FeatureLayout
 from .onnx_export import check_parity, copy_message, import_onnx, make_pixels, to_onnx
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ __all__ = [
     "prepare_trunk",
 ]
 
-EXPORT_VERSION = 2  # raise it when the exported graph changes: files of older versions are then left alone
+EXPORT_VERSION = 3  # raise it when the exported graph changes: files of older versions are then left alone
 _SIZE_STEP, _SIZE_LOW, _SIZE_HIGH = 32, 96, 512  # pixels
 
 
@@ -59,7 +60,7 @@ class BackboneSpec:
     dropout: float = 0.0  # before the last layer
     mean: tuple[float, ...] = (127 / 255,) * 3  # of pixels in [0, 1]
     std: tuple[float, ...] = (128 / 255,) * 3
-    feature_count: int = 1280
+    feature_count: int = 1280  # channels of the last map
     licence: str = "Apache-2.0"
     source: str = "https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"
     filter: str = "bilinear"  # of the resize before it
@@ -96,13 +97,13 @@ BACKBONES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trunk:
-    """An exported trunk: `pixels` (n, 3, size, size) to `frozen` (n, feature_count) and `feature_map` (n, c, h, w)."""
+    """An exported trunk: `pixels` (n, 3, size, size) to `frozen` (n, layout.count) and `feature_map` (n, c, h, w)."""
 
     name: str
     size: int
     model: Path  # the ONNX file
     weights_digest: str  # sha256 of the pretrained weights, hex: of their file, or of a hub's state dict
-    feature_count: int
+    layout: FeatureLayout  # of `frozen`
     mean: tuple[float, ...]
     std: tuple[float, ...]
     licence: str  # of the weights; UNKNOWN_LICENCE where nothing tells it
@@ -161,20 +162,21 @@ def prepare_trunk(name: str, *, size: int | None, cache_dir: Path, progress: Pro
         digest = _digest_file(find_weights(spec))
     stem = re.sub(r"[^\w.-]+", "_", spec.name)  # of "hf:org/name" no folder is made
     model = cache_dir / "trunks" / f"{stem}-{size}-{digest[:16]}-v{EXPORT_VERSION}.onnx"
-    if not _is_sound(model):
+    layout = _read_layout(model)
+    if layout is None:
         again = "damaged or half-written; exporting it again" if model.exists() else "exporting it, once"
         progress.say(f"Trunk {name} at {size} pixels: {again} (some seconds).")
         with _cache_errors(model.parent):  # before the export: nobody should wait for what cannot be kept
             model.parent.mkdir(parents=True, exist_ok=True)
-        data = _export(name, size, backbone)
+        data, layout = _export(name, size, backbone)
         with _cache_errors(model.parent):
-            _store(model, data)
+            _store(model, data, layout)
     return Trunk(
         name=spec.name,
         size=size,
         model=model,
         weights_digest=digest,
-        feature_count=spec.feature_count,
+        layout=layout,
         mean=spec.mean,
         std=spec.std,
         licence=spec.licence,
@@ -218,13 +220,14 @@ def _digest_file(weights: Path) -> str:
     return digest
 
 
-def _is_sound(model: Path) -> bool:
-    """Whether the file is there and is byte for byte what was exported; 18 MB cost some 15 ms."""
+def _read_layout(model: Path) -> FeatureLayout | None:
+    """The layout, if the file is there and is byte for byte what was exported; 18 MB cost some 15 ms."""
     try:
-        told = json.loads(_sidecar(model).read_bytes())["sha256"]
-        return bool(told == hashlib.sha256(model.read_bytes()).hexdigest())
+        told = json.loads(_sidecar(model).read_bytes())
+        is_sound = told["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+        return FeatureLayout.from_json(told["layout"]) if is_sound else None
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return None
 
 
 def _sidecar(model: Path) -> Path:
@@ -244,13 +247,13 @@ def _cache_errors(folder: Path) -> Iterator[None]:
         ) from exc
 
 
-def _store(model: Path, data: bytes) -> None:
+def _store(model: Path, data: bytes, layout: FeatureLayout) -> None:
     write_whole(model, data)
-    told = json.dumps({"sha256": hashlib.sha256(data).hexdigest()})
+    told = json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "layout": layout.as_json()})
     write_whole(_sidecar(model), told.encode())  # last: a model without it counts as half-written
 
 
-def _export(name: str, size: int, backbone: Backbone | None) -> bytes:
+def _export(name: str, size: int, backbone: Backbone | None) -> tuple[bytes, FeatureLayout]:
     try:
         import torch
 
@@ -260,7 +263,7 @@ def _export(name: str, size: int, backbone: Backbone | None) -> bytes:
         raise MissingExtra("exporting a trunk", package=exc.name or "torch", extra="train") from exc
     backbone = load_backbone(name) if backbone is None else backbone
     # folded before the export: each tensor of the file is then a weight of the folded network, by the same name
-    module = TrunkModule(fold_batch_norm(backbone), cuts=backbone.cuts).eval()
+    module = TrunkModule(fold_batch_norm(backbone), cuts=backbone.cuts, layout=backbone.layout).eval()
     pieces = [name_piece(cut) for cut in backbone.cuts]
     pixels = make_pixels(size)
     model = to_onnx(module, pixels, outputs=["frozen", "feature_map", *pieces], hidden=len(pieces))
@@ -268,9 +271,9 @@ def _export(name: str, size: int, backbone: Backbone | None) -> bytes:
     data: bytes = model.SerializeToString(deterministic=True)
     _check_guard(name, data)
     with torch.inference_mode():
-        expected = [tensor.numpy() for tensor in TrunkModule(backbone)(pixels)]
+        expected = [tensor.numpy() for tensor in TrunkModule(backbone, layout=backbone.layout)(pixels)]
     check_parity(data, pixels.numpy(), dict(zip(("frozen", "feature_map"), expected, strict=True)))
-    return data
+    return data, backbone.layout
 
 
 def _check_guard(name: str, data: bytes) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .batch_norm import _find_pairs
+from .batch_norm import find_pairs
 from .network import Network
 
 __all__ = ["Unfolder"]
@@ -21,7 +21,7 @@ class Unfolder:
         self.network = network
         backbone = network.backbone
         size, device = backbone.spec.size, next(backbone.parameters()).device
-        self._norm_of = dict(_find_pairs(backbone, torch.zeros(1, 3, size, size, device=device)))
+        self._norm_of = dict(find_pairs(backbone, torch.zeros(1, 3, size, size, device=device)))
 
     @torch.no_grad()
     def take(self, folded: Network) -> None:

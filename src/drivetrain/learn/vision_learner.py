@@ -14,10 +14,12 @@ import torch
 from drivetrain.errors import Conflict, InvalidConfig
 from drivetrain.settings import Settings, load_settings
 
+from .backbones import measure_pieces
 from .blocks import name_of
 from .callbacks import Callback
 from .fit_kept import KeptPlan, fit_kept_head, fit_kept_top
-from .frozen_part import FrozenPart, choose_cut, find_trunk, measure_pieces
+from .frozen_part import FrozenPart, find_trunk
+from .layout import choose_cut
 from .learner import Learner
 from .learner_state import as_callbacks
 from .losses import BinaryCrossEntropy, CrossEntropy, SquaredError
@@ -29,9 +31,9 @@ Method = Literal["auto", "head", "top", "full"]
 
 _METHODS = ("auto", "head", "top", "full")
 _MOST_VIEWS = 4
-# A few large steps throw a fitted head off. Measured on 144 photographs of three kinds of clothing, 4 epochs, mean
-# error on 210 others: batch 64 at 1e-3 0.25 where the head alone has 0.14 (two draws of shirts); batch 16 at 5e-5 0.076
-# where it has 0.086 (two of shirts, two of kinds easy to tell). On some thousands 64 at 1e-3 is best.
+# A few large steps throw a fitted head off. Seen on 144 photographs of three kinds of clothing, 4 epochs, mean error on
+# 210 others: batch 64 at 1e-3 0.25 where the head alone has 0.14; batch 16 at 5e-5 0.076 where it has 0.086, which is
+# within chance of it. The smallest rate was picked after this look. On some thousands 64 at 1e-3 is the plan of `top`.
 _LEAST_BATCH, _BATCHES = 16, 40  # so many batches an epoch before they grow
 _STEPS, _LEAST_RATE = 500, 0.05  # with fewer steps the rate is less in proportion, down to a twentieth
 _TIMED = 8  # pictures that tell how long the others take

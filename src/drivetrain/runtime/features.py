@@ -32,12 +32,13 @@ class FrozenTrunk:
     model: Path  # ONNX with an output `frozen` (n, feature_count)
     weights_digest: str
     feature_count: int
+    map_channels: int  # of its output `feature_map`; its means come first in `frozen`
     preprocess: Preprocess
 
     @property
     def recipe(self) -> bytes:
         """Names what a feature depends on besides the picture's bytes."""
-        return hashlib.sha256(f"{self.preprocess.digest}:{self.weights_digest}".encode()).digest()
+        return hashlib.sha256(f"{self.preprocess.digest}:{self.weights_digest}:{self.feature_count}".encode()).digest()
 
     @property
     def fingerprint_recipe(self) -> bytes:

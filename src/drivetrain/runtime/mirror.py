@@ -51,7 +51,7 @@ def extract_mirrored(
     recipe = hashlib.sha256(b"mirror:1:" + trunk.recipe).digest()
     stamps = [_stamp(file) for file in files]
     digests = cache.digests([stamp for stamp in stamps if stamp is not None])
-    length = _VIEWS * trunk.feature_count
+    length = _VIEWS * trunk.map_channels
     known = cache.features(recipe, digests.values(), feature_count=length)
     vectors = [known.get(digests.get(stamp.path, b"")) if stamp is not None else None for stamp in stamps]
     todo = [i for i, vector in enumerate(vectors) if vector is None and stamps[i] is not None]
