@@ -3,8 +3,9 @@
 Runs in the peers' own environment and calls drivetrain in its own, so that neither sees the other's packages.
 
 augment: `aug_transforms()` on one batch. The two take turns, so that what else the machine does meets both.
-train: fastai gets what its book's chapter 2 does: Resize, aug_transforms, fine_tune. Both train on clothing/train, hold
-out clothing/validation, and are judged on clothing/test.
+train: fastai gets what its book's chapter 2 does: Resize, aug_transforms, fine_tune. scikit-learn gets the features
+that most people take, the mean of the last map, and its logistic regression as it comes, on features as they are and
+on standardised ones. All train on clothing/train, hold out clothing/validation, and are judged on clothing/test.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,10 +33,14 @@ def main() -> None:
     parser.add_argument("--only", choices=["augment", "train"], help="one of the two comparisons")
     parser.add_argument("--threads", type=int, default=2, help="of torch, in the comparison of augmentations")
     parser.add_argument("--repeats", type=int, default=30, help="of each augmentation; the least time counts")
-    parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)  # how compare_augment calls itself
+    parser.add_argument("--answer", choices=["augment", "sklearn"], help=argparse.SUPPRESS)  # how it calls itself
+    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.answer:
+    if args.answer == "augment":
         answer_times(our_augment(args.threads))
+        return
+    if args.answer == "sklearn":
+        answer_sklearn(args.data)
         return
     if args.only != "train":
         compare_augment(args.drivetrain.with_name("python"), threads=args.threads, repeats=args.repeats)
@@ -48,16 +54,75 @@ def compare_training(args: argparse.Namespace) -> None:
         sys.exit("set DRIVETRAIN_DATA to the folder that holds clothing/")
     with tempfile.TemporaryDirectory(prefix="peers-") as scratch:
         data = copy_pictures(Path(root, "clothing"), Path(scratch, "data"), args.per_class)
-        ours_s, ours = run_drivetrain(args.drivetrain, data, Path(scratch))
-        print(f"drivetrain train --method head     {ours_s:8.1f} s   accuracy on test {ours:.3f}", flush=True)
-        theirs_s, theirs = run_fastai(data, args.epochs)
-        print(f"fastai fine_tune({args.epochs})               {theirs_s:8.1f} s   accuracy on test {theirs:.3f}")
-        print(f"fastai takes {theirs_s / ours_s:.0f} times as long (imports and trunk export counted on neither side)")
+        for method in ("head", "auto"):
+            seconds, right = run_drivetrain(args.drivetrain, data, Path(scratch), method)
+            tell(f"drivetrain train --method {method}", seconds, right)
+        python = args.drivetrain.with_name("python")
+        command = [str(python), __file__, "--answer", "sklearn", "--data", str(data)]
+        for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
+            name, seconds, right = json.loads(line)
+            tell(name, seconds, right)
+        for epochs in sorted({1, args.epochs}):
+            seconds, right = run_fastai(data, epochs)
+            tell(f"fastai fine_tune({epochs})", seconds, right)
+        print("imports and trunk export are counted on no side")
+
+
+def tell(name: str, seconds: float, right: float) -> None:
+    print(f"{name:<50}{seconds:8.1f} s   accuracy on test {right:.3f}", flush=True)
+
+
+def answer_sklearn(data: Path) -> None:
+    """Print (name, seconds, accuracy on test) of scikit-learn on the trunk's features; in drivetrain's environment."""
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from drivetrain.imaging.decode import DecodeLimits
+    from drivetrain.imaging.preprocess import Preprocess, declare_preprocess
+    from drivetrain.learn.trunk import prepare_trunk
+    from drivetrain.progress import SilentProgress
+    from drivetrain.runtime.feature_cache import FeatureCache
+    from drivetrain.runtime.features import FrozenTrunk, extract_features
+
+    cache = data.parent / "cache"
+    trunk = prepare_trunk("efficientnet_lite0", size=None, cache_dir=cache, progress=SilentProgress())
+    preprocess = Preprocess(
+        declare_preprocess(224, method="crop", mean=trunk.mean, std=trunk.std, filter_=trunk.filter)
+    )
+    frozen = FrozenTrunk(
+        model=trunk.model, weights_digest=trunk.weights_digest, feature_count=trunk.layout.count,
+        map_channels=trunk.layout.last, preprocess=preprocess,
+    )  # fmt: skip
+
+    def extract(*folders: str) -> tuple[np.ndarray, np.ndarray, float]:
+        files = sorted(file for folder in folders for file in (data / folder).rglob("*.jpg"))
+        begun = time.perf_counter()
+        with tempfile.TemporaryDirectory() as scratch, FeatureCache(Path(scratch)) as kept:
+            table = extract_features(
+                files, trunk=frozen, cache=kept, threads=os.cpu_count() or 1, limits=DecodeLimits(),
+                progress=SilentProgress(),
+            )  # fmt: skip
+        seconds = time.perf_counter() - begun
+        return table.features[:, : trunk.layout.last], np.array([files[row].parent.name for row in table.rows]), seconds
+
+    x, y, seconds = extract("train")
+    x_test, y_test, _ = extract("test")
+    plain, scaled = (
+        LogisticRegression(max_iter=1000),
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+    )
+    for name, model in (("as they are", plain), ("standardised", scaled)):
+        begun = time.perf_counter()
+        right = float((model.fit(x, y).predict(x_test) == y_test).mean())
+        told = (f"scikit-learn, features {name}", seconds + time.perf_counter() - begun, right)
+        print(json.dumps(told))
 
 
 def compare_augment(python: Path, *, threads: int, repeats: int) -> None:
     """Print the least seconds of a call on each side, and their ratio."""
-    command = [str(python), __file__, "--answer", "--threads", str(threads)]
+    command = [str(python), __file__, "--answer", "augment", "--threads", str(threads)]
     theirs = their_augment(threads)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as ours:
         assert ours.stdin
@@ -124,8 +189,8 @@ def copy_pictures(source: Path, target: Path, per_class: int) -> Path:
     return target
 
 
-def run_drivetrain(command: Path, data: Path, scratch: Path) -> tuple[float, float]:
-    """(seconds to a written model, accuracy on test); the trunk is exported beforehand, the feature cache is cold."""
+def run_drivetrain(command: Path, data: Path, scratch: Path, method: str) -> tuple[float, float]:
+    """(seconds to a written model, accuracy on test); the trunk is exported beforehand, all else is cold."""
     env = os.environ | {"DRIVETRAIN_CACHE_DIR": str(scratch / "cache")}
     model = scratch / "peers.dt"
 
@@ -134,9 +199,11 @@ def run_drivetrain(command: Path, data: Path, scratch: Path) -> tuple[float, flo
         answer: dict[str, object] = json.loads(done.stdout)
         return answer
 
-    run("train", str(data), "-o", str(model))
-    (scratch / "cache" / "features.sqlite").unlink()
-    told = run("train", str(data), "-o", str(model))
+    run("train", str(data), "-o", str(model), "--method", "head")
+    for path in (scratch / "cache").iterdir():
+        if path.name != "trunks":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    told = run("train", str(data), "-o", str(model), "--method", method)
     return float(str(told["seconds"])), float(str(run("evaluate", str(model), str(data))["accuracy"]))
 
 

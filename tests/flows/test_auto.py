@@ -54,9 +54,11 @@ def shapes(picture_folder: PictureFolder) -> Path:
 
 
 def give(fit_input: MakeFitInput, data: Path, **options: Any) -> FitInput:
-    """Noise for features: a head finds nothing in them, a top the pictures themselves."""
+    """One number of noise for all features: a head finds nothing in any, a top the pictures themselves."""
     given = fit_input(data, is_real=False, **options)
-    return replace(given, valid=replace(given.valid, targets=Secret()), progress=Told())  # type: ignore[arg-type]
+    noise = np.repeat(given.train.features[:, :1], given.train.features.shape[1], axis=1)
+    valid = replace(given.valid, targets=Secret())  # type: ignore[arg-type]
+    return replace(given, train=replace(given.train, features=noise), valid=valid, progress=Told())
 
 
 def alike(first: Any, second: Any) -> bool:

@@ -171,3 +171,19 @@ def test_maps_of_one_size_are_cut_in_their_last_quarter(fit_input: MakeFitInput,
     even = replace(given, trunk=replace(given.trunk, model=tmp_path / "even.onnx"))
     assert list(measure_maps(even.trunk)) == list(range(1, 9))
     assert find_cuts(even) == (6, 7)
+
+
+def test_views_are_mirrored_only_where_the_labels_names_bear_it(fit_input: MakeFitInput, shapes: Path) -> None:
+    given = fit_input(shapes, is_real=False)
+    assert plan_top(given).flip
+    assert plan_top(replace(given, task="regression", classes=("left", "right"))).flip  # names of numbers say nothing
+    turned = replace(given, classes=("left", "right"))
+    assert not plan_top(turned).flip
+    mirrored, kept = (
+        TopTrainer(given, replace(plan_top(given), views=4, flip=flip)).train_kept.rows for flip in (True, False)
+    )
+    assert (
+        0
+        < np.abs(mirrored[:, :4].astype(float) - kept[:, :4].astype(float)).max((2, 3, 4)).astype(bool).sum()
+        < (mirrored.shape[0] * 4)
+    )

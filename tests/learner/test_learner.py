@@ -403,8 +403,8 @@ def test_summary_lists_the_parts(learner: MakeLearner) -> None:
     assert repr(told) == told
     lines = [line.split() for line in told.splitlines()]
     assert ["backbone.parts.2.0", "Conv2d", "1", "x", "16", "x", "3", "x", "3", "1,728", "no"] in lines
-    assert ["head.linear", "Linear", "1", "x", "3", "51", "yes"] in lines
-    assert "51 trained (3 of 4 groups frozen)" in told
+    assert ["head.linear", "Linear", "1", "x", "3", "123", "yes"] in lines
+    assert "123 trained (3 of 4 groups frozen)" in told
 
 
 def test_show_results_tells_true_and_said(learner: MakeLearner) -> None:

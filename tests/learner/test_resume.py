@@ -150,7 +150,7 @@ def test_callbacks_go_on_as_they_were(shapes: Path, tmp_path: Path) -> None:
         return make_learner(shapes, tmp_path / name, checkpoint=EACH_BATCH, cbs=cbs)
 
     def train(learn: Learner) -> None:
-        learn.fit(6, 2.0, resume=True)  # too high: it gets no better, is stopped, and the best is loaded
+        learn.fit(6, 0.5, resume=True)  # too high: it gets no better, is stopped, and the best is loaded
 
     break_off(make("broken"), "before_batch", 9, train)
     resumed, unbroken = make("broken"), make("unbroken")

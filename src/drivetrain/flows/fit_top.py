@@ -15,6 +15,7 @@ import numpy as np
 from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.errors import InvalidInput
 from drivetrain.flows.fitting import FitInput, Fitted, Side, describe_head, fit_first_head, fit_head_on
+from drivetrain.inspect.mirror_findings import find_mirror_faults
 from drivetrain.learn.export import export_network
 from drivetrain.learn.head import Head
 from drivetrain.learn.layout import choose_cut
@@ -42,6 +43,7 @@ class TopPlan:
     lr: float
     min_scale: float = _MIN_SCALE
     blend: float = 1.0  # of what was learned; the rest is the weights it began with
+    flip: bool = True  # whether half of the views are mirrored
 
 
 def plan_top(given: FitInput, *, is_early: bool = False) -> TopPlan:
@@ -58,6 +60,7 @@ def plan_top(given: FitInput, *, is_early: bool = False) -> TopPlan:
     )
     return replace(
         plan,
+        flip=_may_flip(given),
         views=plan.views if options.views is None else options.views,
         epochs=options.epochs or plan.epochs,
         batch=options.batch or plan.batch,
@@ -89,6 +92,11 @@ def find_cuts(given: FitInput) -> tuple[int, int]:
     return early, late
 
 
+def _may_flip(given: FitInput) -> bool:
+    """Whether a mirrored picture keeps its label, as far as the labels' names tell."""
+    return given.task == "regression" or not find_mirror_faults(given.classes, None, pairs=())
+
+
 class TopTrainer:
     """Trains tops on one set of pictures: trials on some of them, and the last on all. Both sides' activations."""
 
@@ -100,7 +108,7 @@ class TopTrainer:
         self.config = TopConfig(
             epochs=plan.epochs, batch=plan.batch, lr=plan.lr, blend=plan.blend, seed=given.options.seed
         )
-        recipe = ViewRecipe(min_scale=plan.min_scale, seed=given.options.seed)
+        recipe = ViewRecipe(min_scale=plan.min_scale, flip=plan.flip, seed=given.options.seed)
         spec = ActivationSpec(
             trunk=given.trunk,
             preprocess=given.preprocess,
@@ -177,7 +185,8 @@ class TopTrainer:
             valid_logits=self._answer(trained, given.valid, np.arange(len(given.valid.items))),
             record={"head": describe_head(head), "top": {**asdict(plan), "recipe": "LP-FT, AdamW, one cycle"}},
             facts={
-                "Trained": f"the pieces from {plan.cut} on, {plan.epochs} epochs over {plan.views} views a picture",
+                "Trained": f"the pieces from {plan.cut} on, {plan.epochs} epochs over {plan.views} views a picture"
+                + ("" if plan.flip else ", none of them mirrored: the labels' names speak against it"),
             },
         )
 
