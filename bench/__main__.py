@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from bench import floor, loader, methods
+from bench import floor, loader, methods, ood, promise
 from drivetrain.learn.trunk import prepare_trunk
 from drivetrain.progress import SilentProgress
 
@@ -32,6 +32,9 @@ _COLD_START = (
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["ood"]:  # takes options, and times nothing but itself
+        ood.main(sys.argv[2:])
+        return
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have their bytecode; so must both sides here
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         bench = Bench(Path(scratch))
@@ -41,6 +44,7 @@ def main() -> None:
         parts |= {"cold_start": bench.cold_start, "serve": bench.serve}
         asked = sys.argv[1:] or list(parts)
         parts["methods"] = bench.methods  # half an hour: only where it is asked for
+        parts["promise"] = bench.promise  # likewise
         if unknown := [name for name in asked if name not in parts]:
             sys.exit(f"no part {unknown[0]!r}; there are {', '.join(parts)} (those after train need its model)")
         for name in asked:
@@ -114,6 +118,9 @@ class Bench:
                 seeds=[seed],
                 name=f"textile, fifth {seed}",
             )
+
+    def promise(self) -> None:
+        promise.measure(self.data, cache_dir=self.cache, methods=["head", "auto"])
 
     def load(self) -> None:
         rates = loader.measure(self.files[:1000], self.scratch)

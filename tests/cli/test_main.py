@@ -24,11 +24,16 @@ OPTIONS = {
         "--cache-dir", "--json",
     ],
     "train": [
-        "--out", "-o", "--method", "--backbone", "--size", "--resize", "--valid", "--seed", "--max-error", "--fixtures",
+        "--out", "-o", "--method", "--backbone", "--size", "--resize", "--valid", "--seed", "--fixtures",
+        "--max-error", "--max-defer", "--per-class", "--cost-error", "--cost-review", "--ood-alpha",
         "--views", "--epochs", "--batch", "--lr", "--class-weights", "--resume", "--learning-curve",
         "--threads", "--cache-dir", "--json",
     ],
     "evaluate": ["--threads", "--json"],
+    "certify": [
+        "--out", "-o", "--max-error", "--max-defer", "--per-class", "--cost-error", "--cost-review", "--ood-alpha",
+        "--threads", "--json",
+    ],
     "predict": ["--threads", "--json"],
     "serve": ["--host", "--port", "--threads"],
     "undo": ["--batch", "--path", "--all", "--list", "--by", "--json"],

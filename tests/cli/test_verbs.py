@@ -79,7 +79,7 @@ def test_train_and_evaluate_in_text(odd_data: Path, capsys: pytest.CaptureFixtur
     lines = out.splitlines()
     assert any(line.startswith(ODD) for line in lines)
     assert any(line.startswith("accuracy 100.0 % of 16 pictures (95 % interval") for line in lines)
-    for label in ("decided alone", "left to a person", "probabilities", "note  These are the very pictures"):
+    for label in ("decided alone", "left to a person", "calibration (ECE)", "note  These are the very pictures"):
         assert any(line.startswith(label) for line in lines), label
     assert lines[-1] == f"model {version}"
     assert all(len(line) <= 80 for line in lines)
@@ -137,7 +137,7 @@ def test_predict_answers_a_line_for_each_picture(
     ]
     assert lines[0].startswith("new/circle/circle-000.png: circle 9")
     assert lines[0].count(" %") == 1
-    assert lines[3].endswith("a person should look (unknown, low_confidence)") or "(unknown)" in lines[3]
+    assert "  a person should look (unknown, unlike anything it was trained on" in lines[3]
     errors = done.stderr.splitlines()
     assert [line.split(": ")[0] for line in errors] == ["new/square/cut.png", "gone.jpg", "new/.hidden"]
     assert errors[1:] == ["gone.jpg: no such file", "new/.hidden: a folder without a picture"]
@@ -155,8 +155,8 @@ def test_predict_answers_a_line_for_each_picture(
         ("new/.hidden", "not_found"),
     ]
     assert rows[0].keys() == {
-        "path", "label", "probability", "probabilities", "label_set", "ood_score", "ood_p_value", "decision", "reasons",
-        "version",
+        "path", "label", "probability", "probabilities", "label_set", "ood_score", "ood_p_value",
+        "shift_p_value", "shifted_by", "decision", "reasons", "version",
     }  # fmt: skip
     assert rows[0]["version"] == trained.version
 

@@ -206,6 +206,14 @@ def test_labels_file(encoding: str, end: str, tmp_path: Path) -> None:
     )
 
 
+def test_further_columns_are_kept_and_change_nothing(tmp_path: Path) -> None:
+    items = read_items(table(tmp_path, "path,Site,label,camera\na/1.jpg, north ,x,\na/2.jpg,,y,c2\n"))
+    assert items.columns == ("site", "camera")
+    assert [dict(item.more) for item in items] == [{"site": "north", "camera": ""}, {"site": "", "camera": "c2"}]
+    plain = read_items(table(tmp_path, "path,label\na/1.jpg,x\na/2.jpg,y\n"))
+    assert (plain.items, plain.columns, dict(plain.items[0].more)) == (items.items, (), {})
+
+
 def test_pictures_that_are_not_in_the_labels_file_are_counted(tmp_path: Path) -> None:
     items = read_items(table(tmp_path, "path,label\na/1.jpg,x\n"))
     assert (len(items), items.others) == (1, 2)
@@ -214,9 +222,16 @@ def test_pictures_that_are_not_in_the_labels_file_are_counted(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "want"),
     [
-        ("", "{file} line 1: got nothing; want columns path,label and, if you like, group,split; commas between them."),
+        (
+            "",
+            "{file} line 1: got nothing; want columns path,label and, if you like, group,split or others; commas between them.",
+        ),
         ("path,kind\n", "{file} line 1: got path,kind; want columns path,label"),
         ("path;label\n", "{file} line 1: got path;label; want columns path,label"),
+        ("path,label,\n", "{file} line 1: got path,label,; want columns path,label"),
+        ("path,label,Groups\n", "{file} line 1: got a column `groups`; want `group`, or a name further from it."),
+        ("path,label,spilt\n", "{file} line 1: got a column `spilt`; want `split`, or a name further from it."),
+        ("path,label,site,site\n", "{file} line 1: got path,label,site,site; want columns path,label"),
         ("path,label,path\n", "{file} line 1: got path,label,path; want columns path,label"),
         ("path,label\n\n , \n", "{file}: got no row below the header; want a row for each picture."),
         ("path,label\na/1.jpg\n", "{file} line 2: got 1 cells; want 2 cells: path,label."),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,17 +10,19 @@ import pytest
 
 from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.flows.calibrate import Calibration, calibrate
+from drivetrain.flows.policy_options import PolicyOptions
 from drivetrain.learn.head import deal_folds
 from drivetrain.runtime.decision import DecisionPolicy
-from drivetrain.trust.ood import NearestNeighbours, normalise_rows
+from drivetrain.runtime.known import KnownRule
 
 K, D = 3, 24
 
 
-def flag(made: Calibration, features: FloatArray) -> BoolArray:
-    """(n,) True where the rule that serves takes the picture of these features for unknown."""
-    policy = DecisionPolicy(made.decision, made.arrays, feature_count=features.shape[1])
-    answers = [policy.decide(np.zeros(K), row, ("a", "b", "c"), "") for row in features]
+def flag(made: Calibration, features: FloatArray, logits: FloatArray | None = None) -> BoolArray:
+    """(n,) True where the rule that serves takes the picture of these features, and logits, for unknown."""
+    rows = np.zeros((len(features), K)) if logits is None else logits
+    policy = DecisionPolicy(made.decision, made.arrays, feature_count=features.shape[1], output_count=K)
+    answers = [policy.decide(*one, ("a", "b", "c"), "") for one in zip(rows, features, strict=True)]
     return np.array(["unknown" in answer.reasons for answer in answers])
 
 
@@ -41,7 +44,6 @@ def make(n: int, *, seed: int = 0, spread: float = 0.3) -> dict[str, Any]:
         "valid_features": valid_features,
         "valid_labels": valid_labels,
         "valid_logits": logits,
-        "max_error": 0.05,
     }
 
 
@@ -129,36 +131,21 @@ def test_a_class_of_one_group_stands_in_both_halves() -> None:
     assert made.decision["label_set"]["n_calibration"] == 60
 
 
-def test_what_is_known_are_training_pictures_and_they_calibrate_nothing() -> None:
-    given = make(60)
-    made = calibrate(**given)
-    known = made.arrays["ood_known"]
-    assert known.dtype == np.float16
-    np.testing.assert_array_equal(known, normalise_rows(given["train_features"]).astype(np.float16))
+def test_what_is_known_are_training_pictures_and_the_first_half_calibrates_it() -> None:
+    given = make(400)
     fit, _ = halves(given)
-    neighbours = NearestNeighbours(known.astype(np.float32), k=made.decision["ood"]["k"])
-    np.testing.assert_allclose(made.arrays["ood_calibration"], np.sort(neighbours.scores(given["valid_features"][fit])))
-    assert made.arrays["ood_calibration"].min() > 0.05  # a picture that is known itself would score about 0
-
-
-def test_many_known_pictures_are_thinned_class_by_class() -> None:
-    rng = np.random.default_rng(0)
-    labels = np.repeat([0, 1, 2], [900, 90, 10])[rng.permutation(1000)].astype(np.int64)
-    given = make(60)
-    given["train_features"] = np.eye(2_000, dtype=np.float32)[:1000] + labels[:, None].astype(np.float32)
-    given["train_labels"] = labels
-    given["valid_features"] = rng.normal(size=(60, 2_000)).astype(np.float32)
     made = calibrate(**given)
-    assert made.decision["ood"]["n_known"] == len(made.arrays["ood_known"]) == 500  # 2 MB of 2-byte numbers
-    rows = {row.tobytes() for row in made.arrays["ood_known"]}
-    normalised = normalise_rows(given["train_features"]).astype(np.float16)
-    kept = np.array([normalised[i].tobytes() in rows for i in range(1000)])
-    assert [int(kept[labels == label].sum()) for label in range(3)] == [400, 90, 10]
+    rule = KnownRule(made.decision, made.arrays, feature_count=D)
+    scaled = given["valid_logits"] / made.decision["temperature"]
+    scores = [rule.judge(row, logits)[0] for row, logits in zip(given["valid_features"], scaled, strict=True)]
+    np.testing.assert_allclose(made.arrays["ood_calibration"], np.sort(np.array(scores)[fit]), rtol=1e-6)
+    other = calibrate(**{**given, "valid_features": make(400, seed=9)["valid_features"]})
+    np.testing.assert_array_equal(other.arrays["ood_known"], made.arrays["ood_known"])
 
 
 def test_the_promise_is_about_the_error_asked_for() -> None:
     given = make(600)
-    strict, lax = (calibrate(**{**given, "max_error": share}).promise for share in (0.01, 0.2))
+    strict, lax = (calibrate(**{**given, "options": PolicyOptions(max_error=share)}).promise for share in (0.01, 0.2))
     assert (strict.max_error, lax.max_error) == (0.01, 0.2)
     assert strict.n_needed == 299
     assert lax.is_certified
@@ -193,7 +180,12 @@ def test_the_promise_survives_a_wrong_label_among_the_surest() -> None:
 )
 def test_few_pictures_are_told(n: int, notes: list[str]) -> None:
     made = calibrate(**make(n))
-    assert list(made.notes) == notes
+    assert list(made.notes[:-1]) == notes
+    assert re.fullmatch(
+        r"The promise of 5 % would take about 1[23]0 labelled pictures like these in all, none of them trained on: "
+        r"`drivetrain certify` takes them without training again\.",
+        made.notes[-1],
+    )
     assert (made.decision["temperature"] == 1.0) is (n < 60)
     assert (made.decision["label_set"]["threshold"] == 0.0) is (n == 24)
     assert flag(made, -1000 * make(6, seed=5)["valid_features"]).all() == (n > 24)
@@ -201,8 +193,8 @@ def test_few_pictures_are_told(n: int, notes: list[str]) -> None:
 
 def test_flagged_are_those_beyond_nearly_all_of_the_reference() -> None:
     made = calibrate(**make(600))
-    fresh = make(600, seed=7)["valid_features"]
-    assert 0.01 <= flag(made, fresh).mean() <= 0.1
+    fresh = make(600, seed=7)
+    assert 0.01 <= flag(made, fresh["valid_features"], fresh["valid_logits"]).mean() <= 0.1
     strange = np.random.default_rng(0).normal(size=(50, D))
     assert flag(made, strange).all()
 
@@ -210,14 +202,102 @@ def test_flagged_are_those_beyond_nearly_all_of_the_reference() -> None:
 def test_the_decision_is_plain_and_whole() -> None:
     made = calibrate(**make(400))
     decision = json.loads(json.dumps(made.decision))
-    assert set(decision) == {"temperature", "threshold", "label_set", "ood", "promise", "statement"}
+    assert set(decision) == {
+        "temperature", "calibration", "threshold", "rule", "promise", "classes", "label_set", "ood", "policy",
+        "statement",
+    }  # fmt: skip
     assert decision["statement"] == made.promise.statement
     assert decision["threshold"] == made.promise.threshold == decision["promise"]["threshold"]
-    assert decision["ood"] == {
-        "method": "nearest_neighbours",
-        "k": 1,
-        "flag_at": 0.05,
-        "n_known": 90,
-        "n_calibration": 200,
-    }
+    told = {name: decision["ood"][name] for name in ("flag_at", "n_known", "n_calibration")}
+    assert told == {"flag_at": 0.05, "n_known": 90, "n_calibration": 200}
     assert replace(made.promise, threshold=0.0).statement == made.promise.statement
+
+
+def skew(given: dict[str, Any], *, by: float) -> dict[str, Any]:
+    """The same pictures and a network that is partial to the first class."""
+    return {**given, "valid_logits": given["valid_logits"] + by * np.eye(K)[0]}
+
+
+def test_a_partial_network_gets_a_bias_from_the_first_half() -> None:
+    given = skew(make(600), by=3.0)
+    _, certify = halves(given)
+    plain, made = calibrate(**make(600)), calibrate(**given)
+    assert "bias" not in plain.decision
+    assert plain.decision["calibration"]["method"] == "temperature"
+    told = made.decision["calibration"]
+    assert (told["method"], told["n"]) == ("bias_corrected_temperature", 300)
+    losses = told["cross_fitted_log_loss"]
+    assert losses["bias_corrected_temperature"] < losses["temperature"]
+    assert "neither trained nor selected on" in told["pictures"]
+    assert made.decision["bias"][0] < -1 < 0 < made.decision["bias"][1]
+    spoilt = given["valid_logits"].copy()
+    spoilt[certify] = np.roll(spoilt[certify], 1, axis=1)
+    assert calibrate(**{**given, "valid_logits": spoilt}).decision["bias"] == made.decision["bias"]
+    policy = DecisionPolicy(made.decision, made.arrays, feature_count=D, output_count=K)
+    raw = (given["valid_logits"].argmax(axis=1) == given["valid_labels"]).mean()
+    right = np.mean([policy.row(row).argmax() for row in given["valid_logits"]] == given["valid_labels"])
+    assert right > raw + 0.05
+
+
+def test_few_pictures_of_a_class_get_no_bias() -> None:
+    given = skew(make(600), by=3.0)
+    rare = given["valid_labels"] == 2
+    kept = np.flatnonzero(~rare | (np.cumsum(rare) <= 17))
+    held = {name: given[name][kept] for name in ("valid_features", "valid_labels", "valid_logits")}
+    made = calibrate(**{**given, **held}).decision
+    assert "bias" not in made
+    assert "cross_fitted_log_loss" not in made["calibration"]
+
+
+def test_what_is_decided_is_what_was_counted() -> None:
+    """The joint rule as it serves, on the second half: the promise's own numbers, of all classes and of each."""
+    for options in (PolicyOptions(), PolicyOptions(per_class=True), PolicyOptions(cost_error=20.0, cost_review=1.0)):
+        given = make(900)
+        made = calibrate(**given, options=options)
+        _, certify = halves(given)
+        policy = DecisionPolicy(made.decision, made.arrays, feature_count=D, output_count=K)
+        rows = zip(given["valid_logits"][certify], given["valid_features"][certify], strict=True)
+        answers = [policy.decide(*row, ("0", "1", "2"), "") for row in rows]
+        accepted = np.array([answer.decision == "accept" for answer in answers])
+        said = np.array([int(answer.label) for answer in answers])
+        wrong = said != given["valid_labels"][certify]
+        assert (made.promise.n_accepted, made.promise.n_wrong) == (accepted.sum(), (accepted & wrong).sum())
+        assert accepted.any()
+        for at, one in enumerate(made.decision.get("classes", [])):
+            of_class = accepted & (said == at)
+            assert (one["n_accepted"], one["n_wrong"]) == (of_class.sum(), (of_class & wrong).sum())
+
+
+def test_a_class_without_a_promise_is_left_to_a_person() -> None:
+    given = make(900)
+    worse = given["valid_logits"] + 4.0 * np.eye(K)[given["valid_labels"]]  # right but for these:
+    mixed = np.flatnonzero((given["valid_labels"] == 1) & (np.random.default_rng(5).random(900) < 0.3))
+    worse[mixed] = np.roll(worse[mixed], 1, axis=1)  # a third of the second class is called the third
+    made = calibrate(**{**given, "valid_logits": worse}, options=PolicyOptions(per_class=True))
+    kept = [one["is_certified"] for one in made.decision["classes"]]
+    assert kept == [True, True, False]
+    assert made.decision["class_thresholds"][2] == 1.0
+    assert "for 2 of 3 classes" in made.statement
+    assert "The other 1 are left to a person each time." in made.statement
+    by_all = calibrate(**{**given, "valid_logits": worse})
+    assert "class_thresholds" not in by_all.decision
+
+
+def test_label_sets_are_made_by_class_where_each_has_fifty() -> None:
+    for n, method in ((312, "class_conditional"), (240, "marginal")):
+        sets = calibrate(**make(n)).decision["label_set"]
+        assert sets["method"] == method
+        assert ("thresholds" in sets) is (method == "class_conditional")
+
+
+def test_a_limit_of_what_is_deferred_is_told() -> None:
+    kept = calibrate(**make(600), options=PolicyOptions(max_defer=0.5))
+    assert kept.statement.split(". ")[-2].endswith("% to a person, within the 50 % allowed") or (
+        "within the 50 % allowed." in kept.statement
+    )
+    assert kept.decision["deferral_limit"]["is_kept"]
+    broken = calibrate(**make(600), options=PolicyOptions(max_defer=0.001))
+    assert "more than the 0.1 % allowed" in broken.statement
+    assert not broken.decision["deferral_limit"]["is_kept"]
+    none = calibrate(**make(60), options=PolicyOptions(max_defer=0.5))
+    assert "So whether a person must see no more than 50 % cannot be said yet." in none.statement

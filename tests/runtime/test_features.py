@@ -21,6 +21,7 @@ from drivetrain.errors import InvalidInput, UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.fingerprint import FINGERPRINT_LENGTH, fingerprint
 from drivetrain.imaging.picture_file import read_picture_file
+from drivetrain.imaging.style_measures import STYLE_MEASURES, StyledPreprocess
 from drivetrain.progress import SilentProgress
 from drivetrain.runtime.feature_cache import FeatureCache
 from drivetrain.runtime.features import FeatureTable, FrozenTrunk, extract_features
@@ -106,13 +107,46 @@ def test_fingerprints_are_those_of_the_preprocessed_pixels(make_trunk: MakeTrunk
     np.testing.assert_array_equal(second.fingerprints, want)
 
 
-@pytest.mark.parametrize("lost", ["feature", "fingerprint"])
-def test_a_picture_that_lacks_one_of_both_is_done_again(lost: str, make_trunk: MakeTrunk, tmp_path: Path) -> None:
+def test_styles_are_those_that_service_measures(make_trunk: MakeTrunk, tmp_path: Path) -> None:
+    files = draw_pictures(tmp_path / "drawn", 20)
+    Image.new("RGB", (3, 5), "red").save(files[4])
+    date(files[4])
+    trunk = make_trunk()
+    first = extract(files[::-1], trunk, tmp_path / "cache")
+    preprocess = StyledPreprocess(trunk.preprocess)
+    want = [preprocess.from_bytes(file.read_bytes(), name="x", limits=DecodeLimits())[1] for file in files[::-1]]
+    assert first.styles.dtype == np.float32
+    np.testing.assert_array_equal(first.styles, want)
+    assert first.styles[-5, STYLE_MEASURES.index("side")] == 3 / SIDE
+    hide_contents(files)
+    second = extract(files[::-1], make_trunk(model=tmp_path / "gone.onnx"), tmp_path / "cache")
+    assert second.n_computed == 0
+    np.testing.assert_array_equal(second.styles, want)
+
+
+def test_a_picture_that_lacks_only_its_style_is_not_run_again(make_trunk: MakeTrunk, tmp_path: Path) -> None:
+    """As of a cache filled before styles were measured: decoding is a quarter of what the network takes."""
+    files = draw_pictures(tmp_path / "drawn", 6)
+    trunk = make_trunk()
+    first = extract(files, trunk, tmp_path / "cache")
+    odd = np.full(3, 7, dtype=np.float32)
+    with sqlite3.connect(tmp_path / "cache" / "features.sqlite") as db:
+        db.execute("DELETE FROM feature WHERE recipe = ?", (trunk.style_recipe,))
+        db.execute("UPDATE feature SET vector = ? WHERE recipe = ?", (odd.tobytes(), trunk.recipe))
+    db.close()
+    again = extract(files, trunk, tmp_path / "cache")
+    np.testing.assert_array_equal(again.features, np.tile(odd, (6, 1)))
+    np.testing.assert_array_equal(again.styles, first.styles)
+    assert extract(files, trunk, tmp_path / "cache").n_computed == 0
+
+
+@pytest.mark.parametrize("lost", ["feature", "fingerprint", "style"])
+def test_a_picture_that_lacks_one_of_three_is_done_again(lost: str, make_trunk: MakeTrunk, tmp_path: Path) -> None:
     """As in a cache that was filled before fingerprints were kept, or before their making changed."""
     files = draw_pictures(tmp_path / "drawn", 6)
     trunk = make_trunk()
     first = extract(files, trunk, tmp_path / "cache")
-    recipe = trunk.recipe if lost == "feature" else trunk.fingerprint_recipe
+    recipe = {"feature": trunk.recipe, "fingerprint": trunk.fingerprint_recipe, "style": trunk.style_recipe}[lost]
     with sqlite3.connect(tmp_path / "cache" / "features.sqlite") as db:
         gone = db.execute("DELETE FROM feature WHERE recipe = ? AND sha256 = ?", (recipe, first.digests[2])).rowcount
     db.close()
@@ -121,13 +155,16 @@ def test_a_picture_that_lacks_one_of_both_is_done_again(lost: str, make_trunk: M
     assert again.n_computed == 1
     np.testing.assert_array_equal(again.fingerprints, first.fingerprints)
     np.testing.assert_array_equal(again.features, first.features)
+    np.testing.assert_array_equal(again.styles, first.styles)
     assert extract(files, trunk, tmp_path / "cache").n_computed == 0
 
 
-def test_fingerprints_are_kept_by_preprocessing_and_not_by_weights(make_trunk: MakeTrunk) -> None:
-    trunk = make_trunk()
-    assert trunk.fingerprint_recipe == make_trunk(weights="v").fingerprint_recipe
-    assert len({trunk.fingerprint_recipe, make_trunk(std=2.0).fingerprint_recipe, trunk.recipe}) == 3
+def test_fingerprints_and_styles_are_kept_by_preprocessing_and_not_by_weights(make_trunk: MakeTrunk) -> None:
+    trunk, other, scaled = make_trunk(), make_trunk(weights="v"), make_trunk(std=2.0)
+    assert trunk.fingerprint_recipe == other.fingerprint_recipe
+    assert trunk.style_recipe == other.style_recipe
+    recipes = {trunk.recipe, trunk.fingerprint_recipe, trunk.style_recipe}
+    assert len(recipes | {scaled.fingerprint_recipe, scaled.style_recipe}) == 5
 
 
 def test_features_of_another_count_are_kept_apart(make_trunk: MakeTrunk) -> None:
@@ -222,7 +259,7 @@ def test_unreadable_pictures_are_named(make_pictures: MakePictures, make_trunk: 
         [*files, tmp_path / "pipe.png"], make_trunk(), tmp_path / "cache", limits=DecodeLimits(max_bytes=2_000)
     )
     assert table.rows == (0, 1, 7)
-    assert len(table.features) == len(table.fingerprints) == len(table.digests) == 3
+    assert len(table.features) == len(table.fingerprints) == len(table.styles) == len(table.digests) == 3
     reasons = dict(table.unreadable)
     assert reasons.keys() == {2, 3, 4, 5, 6, 8}
     assert reasons[2] == "a web page, not a picture"
@@ -249,6 +286,7 @@ def test_no_files(make_trunk: MakeTrunk, tmp_path: Path) -> None:
     table = extract([], make_trunk(), tmp_path / "cache")
     assert table.features.shape == (0, 3)
     assert table.fingerprints.shape == (0, FINGERPRINT_LENGTH)
+    assert table.styles.shape == (0, len(STYLE_MEASURES))
 
 
 def test_the_same_file_twice(make_pictures: MakePictures, make_trunk: MakeTrunk, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def policy(**changes: Any) -> DecisionPolicy:
         "ood_calibration": changes.pop("scores", SCORES),
     }
     assert not changes
-    return DecisionPolicy(decision, arrays, feature_count=2)
+    return DecisionPolicy(decision, arrays, feature_count=2, output_count=3)
 
 
 def logits(*probabilities: float) -> np.ndarray:
@@ -146,7 +146,7 @@ def test_a_policy_that_is_not_whole(missing: str) -> None:
     del decision[missing]
     arrays = {"ood_known": np.eye(2), "ood_calibration": SCORES}
     with pytest.raises(BundleRefused, match=f"manifest.decision.{missing}.*got None; want a number from") as caught:
-        DecisionPolicy(decision, arrays, feature_count=2)
+        DecisionPolicy(decision, arrays, feature_count=2, output_count=3)
     assert caught.value.code == "bundle_manifest"
 
 

@@ -13,6 +13,8 @@ from drivetrain.bundle.archive import read_bundle
 from drivetrain.errors import BundleRefused, InvalidInput, NotFound, UnreadablePicture
 from drivetrain.flows.train import TrainResult
 from drivetrain.imaging.decode import DecodeLimits
+from drivetrain.imaging.style_measures import StyledPreprocess
+from drivetrain.runtime.decision import open_policy
 from drivetrain.runtime.prediction import Prediction
 from drivetrain.runtime.predictor import Predictor, load
 
@@ -97,6 +99,42 @@ def test_a_bad_picture_in_the_middle(predictor: Predictor, folder: list[Path], t
     assert [error.field for error in errors] == [str(tmp_path / "bad.jpg"), str(tmp_path / "gone.jpg"), "picture"]
     assert errors[1].reason == "there is no such file"
     assert found[0] == predictor.predict(folder[0])
+
+
+def test_the_style_of_each_picture_is_decided_on(trained: TrainResult, folder: list[Path]) -> None:
+    """Whatever kind of picture it came as, it is the style that training would have measured."""
+    predictor = load(trained.bundle)
+    styled = StyledPreprocess(predictor.preprocess)
+    policy, seen = predictor.policy, []
+
+    class Noting:
+        def decide(self, *given: Any, style: Any = None) -> Any:
+            seen.append(style)
+            return policy.decide(*given)
+
+    predictor.policy = Noting()  # type: ignore[assignment]
+    with Image.open(folder[0]) as image:
+        want = styled.from_image(image)[1]
+        for picture in (folder[0], folder[0].read_bytes(), image.copy(), np.asarray(image)):
+            predictor.predict(picture)
+    for style in seen:
+        np.testing.assert_array_equal(style, want)
+    assert len(seen) == 4
+    logits, frozen, style = predictor.ask(folder[0])
+    answer = policy.decide(logits, frozen, predictor.classes, predictor.version, style=style)
+    assert answer == load(trained.bundle).predict(folder[0])
+    np.testing.assert_array_equal(style, want)
+
+
+def test_a_bundle_of_before_knows_no_styles(trained: TrainResult, predictor: Predictor, folder: list[Path]) -> None:
+    bundle = read_bundle(trained.bundle)
+    decision = {name: value for name, value in bundle.manifest.decision.items() if name != "style"}
+    logits, frozen, style = predictor.ask(folder[0])
+    policy = open_policy("classification", decision, bundle.arrays, feature_count=len(frozen), output_count=3)
+    answer = policy.decide(logits, frozen, predictor.classes, "", style=style)
+    assert (answer.shift_p_value, answer.shifted_by) == (None, ())
+    assert not {"shift_p_value", "shifted_by"} & answer.as_json().keys()
+    assert isinstance(predictor.predict(folder[0]).shift_p_value, float)
 
 
 def test_many_is_lazy(predictor: Predictor, folder: list[Path]) -> None:

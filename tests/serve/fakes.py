@@ -25,7 +25,7 @@ WAIT_S = 10.0
 
 @dataclass
 class FakeModel:
-    """Answers by the colour of the middle pixel: red accepts, blue is unknown, green is unsure."""
+    """Answers by the colour of the middle pixel: red accepts, blue is unknown, black is dark, green is unsure."""
 
     name: str = "colours"
     version: str = "colours@0123456789ab"
@@ -50,13 +50,22 @@ class FakeModel:
             raise UnreadablePicture(name, reason="not a picture") from None
         assert isinstance(pixel, tuple)
         red, green, blue = pixel
+        if max(pixel) < 30:
+            return self._answer(0.964, reasons=("shifted",), shifted_by=("darker", "blurrier"))
         if red >= max(green, blue):
             return self._answer(0.964)
         if blue > green:
-            return self._answer(0.41, reasons=("unknown", "shifted"))
+            return self._answer(0.41, reasons=("unknown", "shifted"), shifted_by=("greyer",) if blue < 250 else ())
         return self._answer(0.47, reasons=("low_confidence",), label_set=self.classes[:2])
 
-    def _answer(self, top: float, *, reasons: tuple[Reason, ...] = (), label_set: tuple[str, ...] = ()) -> Prediction:
+    def _answer(
+        self,
+        top: float,
+        *,
+        reasons: tuple[Reason, ...] = (),
+        label_set: tuple[str, ...] = (),
+        shifted_by: tuple[str, ...] = (),
+    ) -> Prediction:
         rest = [0.5**rank for rank in range(1, len(self.classes))]
         probabilities = [top, *((1 - top) * share / sum(rest) for share in rest)]
         return Prediction(
@@ -69,6 +78,8 @@ class FakeModel:
             decision="defer" if reasons else "accept",
             reasons=reasons,
             version=self.version,
+            shift_p_value=0.002 if shifted_by else None,
+            shifted_by=shifted_by,
         )
 
 

@@ -107,6 +107,32 @@ def test_page_takes_a_drop_and_a_paste(page: Any, running: RunningServer) -> Non
         page.locator(f".card:has-text('{kind}.png') .bars").first.wait_for()
 
 
+def test_two_warnings_are_two_sentences(page: Any) -> None:
+    """What is unlike anything known, and what is only new in its style; and both at once."""
+    with start_server(make_app()) as running:
+        page.goto(running.url)
+        said = {}
+        for colour in ("black", "blue", "navy", "lime"):
+            page.set_input_files("#files", [upload(f"{colour}.png", picture(colour))])
+            card = page.locator(f".card.is-deferred:has-text('{colour}.png')")
+            card.wait_for()
+            said[colour] = card.locator(".reason").all_inner_texts()
+            headline = "I may be wrong" if colour == "black" else "I don’t know"
+            assert card.locator("h3").inner_text() == headline
+    assert said == {
+        "black": [
+            "This is the right kind of thing, in a style I have not seen. "
+            "It is darker and blurrier than the pictures I know."
+        ],
+        "blue": ["This does not look like anything I was trained on."],
+        "navy": [
+            "This does not look like anything I was trained on.",
+            "It is greyer than the pictures I know, which may be all that is strange about it.",
+        ],
+        "lime": ["I am not sure enough: it may be amber or blue."],
+    }
+
+
 def test_picture_over_the_limit_is_told_before_it_is_sent(page: Any) -> None:
     with start_server(make_app(image_max_bytes=1000)) as running:
         sent: list[str] = []

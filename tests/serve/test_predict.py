@@ -50,8 +50,11 @@ def test_raw_picture_gets_its_name_back() -> None:
 
 def test_schema_tells_what_is_answered() -> None:
     answer = post(make_app(), picture(), path="/predict?name=a").json()
-    assert set(PREDICTION_SCHEMA["properties"]) == set(answer) | {"prediction_id"}
+    told = post(make_app(), picture("black"), path="/predict?name=a").json()
+    assert told["shifted_by"] == ["darker", "blurrier"]
+    assert set(PREDICTION_SCHEMA["properties"]) == set(told) | {"prediction_id"}
     assert set(PREDICTION_SCHEMA["required"]) == set(answer) - {"name"}
+    assert set(told) - set(answer) == {"shift_p_value", "shifted_by"}  # of a model that knows styles
 
 
 def test_raw_unreadable_picture_is_422() -> None:

@@ -25,6 +25,7 @@ from drivetrain.data.targets import encode_targets
 from drivetrain.flows.calibrate import Calibration, calibrate
 from drivetrain.flows.evaluate import evaluate_answers
 from drivetrain.flows.fixtures import choose_fixtures
+from drivetrain.flows.policy_options import PolicyOptions
 from drivetrain.imaging.preprocess import Preprocess, declare_preprocess
 from drivetrain.runtime.decision import AnyPolicy, open_policy
 from drivetrain.runtime.session import Session
@@ -142,8 +143,8 @@ def fit(task: Task, *, n: int = 600, max_error: float = 0.05) -> Calibration:
         valid_features=features,
         valid_labels=targets,
         valid_logits=logits,
-        max_error=max_error,
         class_names=CLASSES[task],
+        options=PolicyOptions(max_error=max_error),
     )
 
 

@@ -207,3 +207,25 @@ def test_unfit_input_is_refused() -> None:
         compare_scores(np.ones(4), np.zeros(4), reference="head", score="x", is_share=False, groups=np.zeros(4))
     with pytest.raises(InvalidInput, match=r"targets: got shape \(2,\) for outputs \(3, 2\)"):
         score_pictures(np.ones((3, 2)), np.zeros(2), task="classification")
+
+
+def test_the_p_value_is_told_for_what_it_is() -> None:
+    words = compare_right(*right_and_wrong(320, 8, 7, 6), reference="head").p_value_words
+    assert words.startswith("p = 0.8: if the two were equally good, luck alone would part them at least this far in")
+    assert "in about 80 of 100 such comparisons." in words
+    assert "It is not the chance that they are equally good, nor does it give the chance that one is better." in words
+    assert "A large p does not show that they are equal" in words
+    rare = compare_right(*right_and_wrong(320, 12, 2, 7), reference="head")
+    assert "in about 7 of 1,000 such comparisons." in rare.p_value_words
+    never = compare_right(*right_and_wrong(320, 60, 2, 7), reference="head")
+    assert "in fewer than 1 of 10,000 such comparisons." in never.p_value_words
+    assert never.as_json()["p_value_words"] == never.p_value_words
+
+
+def test_how_much_a_picture_counts_is_told() -> None:
+    right, than = right_and_wrong(300, 30, 12, 58)
+    assert compare_right(right, than, reference="head").counted == 1
+    copies = compare_right(
+        np.repeat(right, 3), np.repeat(than, 3), reference="head", groups=np.repeat(np.arange(400), 3)
+    )
+    assert copies.counted == pytest.approx(1 / 3, abs=0.01)

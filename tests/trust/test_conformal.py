@@ -7,7 +7,14 @@ import pytest
 
 from drivetrain.errors import InvalidInput
 from drivetrain.trust.calibration import softmax
-from drivetrain.trust.conformal import half_width, label_set, label_set_threshold, p_value
+from drivetrain.trust.conformal import (
+    LEAST_PER_CLASS,
+    half_width,
+    label_set,
+    label_set_threshold,
+    label_set_thresholds,
+    p_value,
+)
 
 
 @pytest.mark.parametrize(
@@ -100,3 +107,42 @@ def test_intervals_hold_the_truth_as_often_as_stated() -> None:
 def test_half_width_of_a_coverage_that_is_none() -> None:
     with pytest.raises(InvalidInput, match="coverage"):
         half_width(np.ones(9), coverage=1.0)
+
+
+def imbalanced(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Three classes, one of them rare and hard: a set made for all pictures alike leaves it out."""
+    labels = rng.choice(3, p=[0.6, 0.3, 0.1], size=n).astype(np.int64)
+    sharp = np.array([4.0, 3.0, 0.5])[labels]
+    return softmax(sharp[:, None] * np.eye(3)[labels] + rng.normal(size=(n, 3)) + np.array([1.0, 0.5, 0.0])), labels
+
+
+def test_sets_hold_the_truth_as_often_as_said_in_each_class() -> None:
+    rng = np.random.default_rng(3)
+    covered, plain = np.zeros(3), np.zeros(3)
+    for _ in range(40):
+        thresholds = label_set_thresholds(*(given := imbalanced(1_200, rng)), coverage=0.9)
+        assert thresholds is not None
+        one = label_set_threshold(*given, coverage=0.9)
+        probs, labels = imbalanced(4_000, rng)
+        truth = probs[np.arange(4_000), labels]
+        for c in range(3):
+            covered[c] += (truth[labels == c] >= thresholds[c]).mean() / 40
+            plain[c] += (truth[labels == c] >= one).mean() / 40
+        drawn = [label in label_set(row, thresholds) for row, label in zip(probs[:200], labels[:200], strict=True)]
+        assert np.mean(drawn) > 0.8
+    assert np.abs(covered - 0.9).max() < 0.015
+    assert plain[2] < 0.7  # which is what they are for
+
+
+@pytest.mark.parametrize(("rarest", "is_made"), [(LEAST_PER_CLASS - 1, False), (LEAST_PER_CLASS, True)])
+def test_sets_by_class_take_fifty_pictures_of_each(rarest: int, is_made: bool) -> None:
+    labels = np.repeat([0, 1], [100, rarest]).astype(np.int64)
+    probs = np.full((len(labels), 2), 0.5)
+    assert (label_set_thresholds(probs, labels) is not None) is is_made
+    assert label_set_thresholds(np.full((len(labels), 3), 1 / 3), labels) is None  # a class without a picture
+
+
+def test_a_set_by_class() -> None:
+    probs = np.array([0.5, 0.3, 0.2])
+    assert label_set(probs, np.array([0.6, 0.3, 0.1])) == [1, 2]
+    assert label_set(probs, np.array([0.6, 0.4, 0.3])) == [0]  # never empty

@@ -9,6 +9,7 @@ import pytest
 from drivetrain.arrays import BoolArray, FloatArray
 from drivetrain.errors import InvalidInput
 from drivetrain.trust.deferral import Promise, certify_threshold, choose_start, labels_needed
+from drivetrain.trust.estimate import wilson_interval
 
 Risk = Callable[[FloatArray], FloatArray]  # score -> chance to be wrong
 
@@ -111,8 +112,12 @@ def test_too_few_pictures_make_no_promise_and_say_how_many_it_takes(n: int) -> N
 def test_the_statement_says_what_is_promised() -> None:
     assert certify(*ranked(300, wrong_at=(290,)), max_error=0.025, confidence=0.9).statement == (
         "Of the pictures it decides by itself, at most 2.5 % are wrong (90 % confidence, from 300 decisions, "
-        "1 of them wrong, on 300 kept apart)."
+        "1 of them wrong, on 300 kept apart). It decides 100 % of such pictures by itself (95 % interval 99 to 100)."
     )
+    half = certify(*ranked(200, wrong_at=tuple(range(100, 200))))
+    assert (half.coverage, half.coverage_interval) == (0.505, wilson_interval(101, 200))
+    assert half.statement.endswith("It decides 50 % of such pictures by itself (95 % interval 44 to 57).")
+    assert certify(*ranked(0)).coverage == 0.0
 
 
 @pytest.mark.parametrize(
@@ -193,3 +198,48 @@ def test_the_start_is_where_the_walk_begins() -> None:
     assert certify(*late).n_accepted == 101  # one error; with two it would take 124
     assert not certify(*late, start=0.5).is_certified  # begun too late, and stricter ones are not tried
     assert not certify(*ranked(58), start=0.0).is_certified  # never below the least count
+
+
+def edge(scores: FloatArray) -> FloatArray:
+    """A hair riskier than allowed at every threshold: each promise is broken."""
+    return np.full_like(scores, 0.0501)
+
+
+def cliff(scores: FloatArray) -> FloatArray:
+    """Just within the promise above a score, far from it below."""
+    return np.where(scores > 0.4, 0.0499, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("risk", "levels", "is_piloted", "least_certified"),
+    [(edge, None, True, 0.0), (edge, 40, False, 0.0), (cliff, 5, True, 0.0), (wavy, 5, False, 0.6)],
+)
+def test_ten_thousand_calibrations_keep_the_promise(
+    risk: Risk, levels: int | None, is_piloted: bool, least_certified: float
+) -> None:
+    """The share of broken promises, with the true risk of each threshold summed over a fine grid of scores."""
+    draws, n, max_error = 10_000, 400, 0.05
+    rng = np.random.default_rng(11)
+
+    def coarse(scores: FloatArray) -> FloatArray:
+        return scores if levels is None else np.floor(scores * levels) / levels
+
+    grid = coarse((np.arange(100_000)[::-1] + 0.5) / 100_000)
+    true_risk = risk(grid).cumsum() / np.arange(1, len(grid) + 1)
+    sides = []
+    for _ in range(2):
+        scores = coarse(rng.uniform(size=(draws, n)))
+        sides.append((scores, rng.uniform(size=scores.shape) < risk(scores)))
+    everything = np.ones(n, bool)
+    thresholds = np.full(draws, np.inf)
+    for at in range(draws):
+        (pilot, pilot_wrong), (scores, wrong) = ((side[0][at], side[1][at]) for side in sides)
+        start = choose_start(pilot, pilot_wrong, everything, max_error=max_error) if is_piloted else 0.0
+        promise = certify_threshold(scores, wrong, everything, max_error=max_error, start=start)
+        if promise.is_certified:
+            thresholds[at] = promise.threshold
+    is_made = np.isfinite(thresholds)
+    accepted = np.searchsorted(-grid, -thresholds[is_made], side="left")
+    broken = int((true_risk[accepted - 1] > max_error).sum())
+    assert broken / draws <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / draws)
+    assert is_made.mean() >= least_certified

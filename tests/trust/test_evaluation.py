@@ -112,13 +112,38 @@ def test_as_json_is_plain_flat_and_stable() -> None:
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert list(plain) == [
         *("n", "n_correct", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "macro_f1"),
-        *("log_loss", "log_loss_low", "log_loss_high", "brier", "brier_low", "brier_high", "ece"),
-        *("classes", "per_class", "confusion", "reliability", "deferral", "ood"),
+        *(
+            "log_loss",
+            "log_loss_low",
+            "log_loss_high",
+            "brier",
+            "brier_low",
+            "brier_high",
+            "ece",
+            "ece_low",
+            "ece_high",
+        ),
+        *("classes", "per_class", "confusion", "reliability", "deferral", "ood", "shifted"),
     ]
     assert plain["per_class"][0]["label"] == "c0"
     assert sum(map(sum, plain["confusion"])) == 40
     assert set(plain["deferral"]) >= {"coverage", "error", "error_low", "error_high", "n_accepted", "n_wrong"}
     assert plain["ood"]["rate"] == plain["ood"]["n_flagged"] / 40
+    assert plain["shifted"]["n_flagged"] == 0
+    assert 0 <= plain["ece_low"] <= plain["ece"] <= plain["ece_high"]
+
+
+def test_what_is_shifted_is_counted_by_itself() -> None:
+    shifted = np.arange(40) < 7
+    result = measure(*sample(40, 3), shifted=shifted)
+    assert (result.shifted.n_flagged, result.shifted.rate) == (7, 7 / 40)
+    assert (result.shifted.rate_low, result.shifted.rate_high) == wilson_interval(7, 40)
+    with pytest.raises(InvalidInput, match="shifted: got bool of shape"):
+        measure(*sample(40, 3), shifted=shifted[:5])
+
+
+def test_as_json_of_reliability_is_whole() -> None:
+    plain = measure(*sample(40, 3)).as_json()
     assert sum(row["n"] for row in plain["reliability"]) == 40
 
 

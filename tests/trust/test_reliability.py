@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
 from drivetrain.errors import InvalidInput
@@ -93,3 +94,15 @@ def test_what_is_no_probability_is_refused(probs: np.ndarray, labels: np.ndarray
 def test_bins_must_be_at_least_one() -> None:
     with pytest.raises(InvalidInput, match="bins: got 0"):
         reliability_bins(binary([0.5]), np.array([0]), bins=0)
+
+
+@pytest.mark.parametrize("bins", [1, 5, 15])
+def test_bins_and_error_agree_with_scikit_learn(bins: int) -> None:
+    """Its curve with equal-mass bins, of the confidence in the predicted class."""
+    probs, labels = sample(600, 3, seed=4)
+    confidence, right = probs.max(axis=1), probs.argmax(axis=1) == labels
+    shares, means = calibration_curve(right, confidence, n_bins=bins, strategy="quantile")
+    rows = reliability_bins(probs, labels, bins=bins)
+    np.testing.assert_allclose([row.accuracy for row in rows], shares)
+    np.testing.assert_allclose([row.confidence for row in rows], means)
+    assert expected_calibration_error(probs, labels, bins=bins) == pytest.approx(np.abs(shares - means).mean())

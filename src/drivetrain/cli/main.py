@@ -25,6 +25,7 @@ VERBS = {
     "check": "drivetrain.cli.check",
     "train": "drivetrain.cli.train",
     "evaluate": "drivetrain.cli.evaluate",
+    "certify": "drivetrain.cli.certify",
     "predict": "drivetrain.cli.predict",
     "serve": "drivetrain.cli.serve",
     "undo": "drivetrain.cli.undo",

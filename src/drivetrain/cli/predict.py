@@ -20,11 +20,15 @@ from drivetrain.cli.shared import (
     show_number,
 )
 from drivetrain.errors import DrivetrainError, NotFound, UnreadablePicture
-from drivetrain.runtime.prediction import Answer, MultiLabelPrediction, ValuePrediction
+from drivetrain.runtime.prediction import Answer, MultiLabelPrediction, Reason, ValuePrediction
 
 __all__ = ["run"]
 
 _MOST_OPEN = 5  # labels named that a person should decide
+_IN_WORDS = {
+    "unknown": "unlike anything it was trained on",
+    "shifted": "the right kind of thing in a style it has not seen",
+}
 
 
 def run(
@@ -37,6 +41,7 @@ def run(
 
     A line for each picture; exits 1 if one of them could not be read. With --json, each line is a JSON object: path,
     label, probability, probabilities, label_set, ood_score, ood_p_value, decision, reasons, version; or path and error.
+    A model that knows the styles of its pictures adds shift_p_value and shifted_by.
     Of any number of labels: labels, probabilities, decisions; of a measured value: value, interval, values, intervals.
     """
     from drivetrain.runtime.predictor import load
@@ -107,4 +112,16 @@ def _tell_doubt(answer: Answer) -> str:
         where = f" at {', '.join(names[:_MOST_OPEN])}" + (
             f" and {len(names) - _MOST_OPEN} more" if len(names) > _MOST_OPEN else ""
         )
-    return f"  a person should look{where} ({', '.join(answer.reasons)})"
+    return f"  a person should look{where} ({'; '.join(_tell_reason(reason, answer) for reason in answer.reasons)})"
+
+
+def _tell_reason(reason: Reason, answer: Answer) -> str:
+    """The reason's name, as `--json` has it, and what it means."""
+    told = _IN_WORDS.get(reason)
+    if told is None:
+        return reason
+    if reason == "shifted":
+        if "unknown" in answer.reasons:  # whether it is the right kind of thing cannot be told then
+            told = "a style it has not seen"
+        told += f": {' and '.join(answer.shifted_by)} than the pictures it knows" if answer.shifted_by else ""
+    return f"{reason}, {told}"

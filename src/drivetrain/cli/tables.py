@@ -12,13 +12,12 @@ from rich.table import Table
 from drivetrain.cli.shared import escape_text, percent, show_number
 from drivetrain.trust.evaluation import Evaluation
 from drivetrain.trust.label_evaluation import MultiLabelEvaluation
-from drivetrain.trust.value_evaluation import OutputEvaluation, ValueEvaluation
+from drivetrain.trust.value_evaluation import ValueEvaluation
 
 if TYPE_CHECKING:  # `evaluate` must show its table where nothing that trains is installed
-    from drivetrain.flows.evaluate import EvaluateResult
     from drivetrain.flows.train import TrainResult
 
-__all__ = ["open_console", "show_evaluation", "show_notes", "show_training"]
+__all__ = ["open_console", "show_headline", "show_notes", "show_outputs", "show_training", "show_unreadable"]
 
 _MOST_LISTED = 20
 
@@ -28,9 +27,9 @@ _AnyEvaluation = Evaluation | MultiLabelEvaluation | ValueEvaluation
 def show_training(result: TrainResult) -> None:
     """What `train` and `demo` print, on stdout."""
     console = open_console()
-    _show_unreadable(console, result.unreadable, where="all listed in the report")
-    _show_outputs(console, result.evaluation)
-    _show_headline(console, result.evaluation, "held-out pictures")
+    show_unreadable(console, result.unreadable, where="all listed in the report")
+    show_outputs(console, result.evaluation)
+    show_headline(console, result.evaluation, "held-out pictures")
     console.print(f"\n{result.statement}\n")
     show_notes(console, result.notes)
     table = Table("where the time went", "seconds", box=None, pad_edge=False)
@@ -51,64 +50,13 @@ def show_training(result: TrainResult) -> None:
         console.print(escape_text(line), soft_wrap=True)
 
 
-def show_evaluation(result: EvaluateResult) -> None:
-    """What `evaluate` prints, on stdout."""
-    console = open_console()
-    evaluation = result.evaluation
-    _show_unreadable(console, result.unreadable, where="all listed with --json")
-    _show_outputs(console, evaluation)
-    _show_headline(console, evaluation, "pictures")
-    rows = Table.grid(padding=(0, 2))
-    for what, told in _tell_trust(evaluation):
-        rows.add_row(what, told)
-    console.print(rows)
-    console.print()
-    show_notes(console, result.notes)
-    console.print(f"model {result.version}", soft_wrap=True)
-
-
 def open_console() -> Console:
     """Names of files and classes are shown as they are: no markup, no emoji codes."""
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def _tell_trust(evaluation: _AnyEvaluation) -> list[tuple[str, str]]:
-    """(what, in words): what it decides alone, and how far its probabilities or intervals hold."""
-    deferral, ood = evaluation.deferral, evaluation.ood
-    left = f"{percent(1 - deferral.coverage)}; unlike what it knows: {percent(ood.rate)}"
-    if isinstance(evaluation, ValueEvaluation):
-        return [
-            ("decided alone", percent(deferral.coverage)),
-            ("left to a person", left),
-            *(("interval", _tell_covered(row, len(evaluation.classes) > 1)) for row in evaluation.per_value),
-        ]
-    alone, wrong = evaluation.deferral, ""
-    is_labels = not isinstance(evaluation, Evaluation)
-    if alone.error is not None:
-        interval = f"95 % interval {percent(alone.error_low)} to {percent(alone.error_high)}"
-        wrong = f", {percent(alone.error)} of these {'with a label ' if is_labels else ''}wrong ({interval})"
-    scores = f"off by {evaluation.ece:.3f} (ECE); Brier {evaluation.brier:.3f}"
-    if isinstance(evaluation, Evaluation):
-        scores += f", log-loss {evaluation.log_loss:.3f}"
-    return [
-        ("decided wholly alone" if is_labels else "decided alone", f"{percent(alone.coverage)}{wrong}"),
-        ("a label left to a person" if is_labels else "left to a person", left),
-        ("probabilities", scores),
-    ]
-
-
-def _tell_covered(row: OutputEvaluation, is_named: bool) -> str:
-    name = f"{escape_text(row.name)}: " if is_named else ""
-    if row.covered is None or row.interval_width is None:
-        return f"{name}none, too few pictures were held out"
-    low, high = percent(row.covered_low), percent(row.covered_high)
-    return (
-        f"{name}holds the truth for {percent(row.covered)} (95 % interval {low} to {high}), "
-        f"{show_number(row.interval_width)} wide"
-    )
-
-
-def _show_headline(console: Console, evaluation: _AnyEvaluation, what: str) -> None:
+def show_headline(console: Console, evaluation: _AnyEvaluation, what: str) -> None:
+    """How good it is on `what`, in bold."""
     console.print(f"\n{_tell_headline(evaluation, what)}", style="bold")
 
 
@@ -136,7 +84,8 @@ def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _show_outputs(console: Console, evaluation: _AnyEvaluation) -> None:
+def show_outputs(console: Console, evaluation: _AnyEvaluation) -> None:
+    """A table of classes, labels or values."""
     if isinstance(evaluation, MultiLabelEvaluation):
         _show_labels(console, evaluation)
     elif isinstance(evaluation, ValueEvaluation):
@@ -181,7 +130,9 @@ def _show_values(console: Console, evaluation: ValueEvaluation) -> None:
 
 
 def _show_classes(console: Console, evaluation: Evaluation) -> None:
-    table = Table("class", "pictures", "recall", "95 % interval", "precision", box=None, pad_edge=False)
+    table = Table(
+        "class", "pictures", "recall", "95 % interval", "precision", "95 % interval", box=None, pad_edge=False
+    )
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for row in evaluation.per_class:
@@ -191,6 +142,7 @@ def _show_classes(console: Console, evaluation: Evaluation) -> None:
             "-" if row.recall is None else percent(row.recall),
             f"{percent(row.recall_low, digits=0)} to {percent(row.recall_high, digits=0)}",
             "-" if row.precision is None else percent(row.precision),
+            f"{percent(row.precision_low, digits=0)} to {percent(row.precision_high, digits=0)}",
         )
     console.print(table)
     console.print("(recall: share of a class that is found; precision: share of the finds right)")
@@ -207,7 +159,8 @@ def show_notes(console: Console, notes: Sequence[str]) -> None:
     console.print()
 
 
-def _show_unreadable(console: Console, unreadable: Sequence[tuple[str, str]], *, where: str) -> None:
+def show_unreadable(console: Console, unreadable: Sequence[tuple[str, str]], *, where: str) -> None:
+    """What was left out, and where all of it stands."""
     if not unreadable:
         return
     console.print(f"Could not be read and were left out, none deleted: {len(unreadable):,}", style="bold")

@@ -7,6 +7,14 @@ from typing import Annotated, cast
 
 import typer
 
+from drivetrain.cli.policy import (
+    CostErrorOption,
+    CostReviewOption,
+    MaxDeferOption,
+    MaxErrorOption,
+    OodAlphaOption,
+    PerClassFlag,
+)
 from drivetrain.cli.shared import CacheDirOption, JsonFlag, ThreadsOption, open_progress, open_settings, print_json
 
 __all__ = ["run"]
@@ -29,7 +37,12 @@ def run(
     resize: Annotated[str, typer.Option(help="crop, pad or squish the picture into a square.")] = "crop",
     valid: Annotated[float, typer.Option(help="Share of each class held out; a split in DATA goes first.")] = 0.2,
     seed: Annotated[int, typer.Option(help="The same seed gives the same model, bit for bit.")] = 42,
-    max_error: Annotated[float, typer.Option(help="Wrong decisions the deferral promise allows.")] = 0.05,
+    max_error: MaxErrorOption = None,
+    max_defer: MaxDeferOption = None,
+    per_class: PerClassFlag = False,
+    cost_error: CostErrorOption = None,
+    cost_review: CostReviewOption = None,
+    ood_alpha: OodAlphaOption = None,
     views: Annotated[int | None, typer.Option(help="Augmented views a picture, for head and top; kept.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Of top or full; default: as the method has it.")] = None,
     batch: Annotated[int | None, typer.Option(help="Pictures a step, of top or full.")] = None,
@@ -65,6 +78,11 @@ def run(
         seed=seed,
         fixtures=cast(FixtureSource, fixtures),
         max_error=max_error,
+        max_defer=max_defer,
+        per_class=per_class,
+        cost_error=cost_error,
+        cost_review=cost_review,
+        **({} if ood_alpha is None else {"ood_alpha": ood_alpha}),
         views=views,
         epochs=epochs,
         batch=batch,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class Item:
     label: str  # the class; or, as `data.targets` writes them, the labels or the values
     group: str | None = None  # pictures of one group must stay on one side of a split
     split: str | None = None  # "train", "valid" or "test" where the data says so itself
+    more: Mapping[str, str] = field(default_factory=dict, compare=False)  # cells of further columns of labels.csv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ class Items:
     quarantined: tuple[tuple[str, str], ...] = ()  # (path, reason) of pictures that the edit journal leaves out
     relabelled: tuple[str, ...] = ()  # paths whose label the edit journal says
     edit_notes: tuple[str, ...] = ()  # what else the edit journal has to tell
+    columns: tuple[str, ...] = ()  # further columns of labels.csv, such as site or camera: kept, learned from by nobody
 
     def __len__(self) -> int:
         return len(self.items)
@@ -355,15 +358,19 @@ def _read_labels_file(root: Path) -> Items:
     except (UnicodeDecodeError, csv.Error, OSError) as exc:
         raise InvalidInput(str(file), got=str(exc), want="UTF-8 text, comma-separated") from None
     header = [name.strip().lower() for name in rows[0][1]] if rows else []
-    unknown = [name for name in header if name not in _COLUMNS]
+    further = [name for name in header if name not in _COLUMNS]
     columns = [name for name in header if name in LABEL_COLUMNS]
-    if unknown or len(set(header)) != len(header) or "path" not in header or len(columns) != 1:
+    if "" in header or len(set(header)) != len(header) or "path" not in header or len(columns) != 1:
         raise InvalidInput(
             f"{file} line 1",
             got=",".join(header) or "nothing",
-            want="columns path,label and, if you like, group,split; commas between them",
+            want="columns path,label and, if you like, group,split or others; commas between them",
             hint="Instead of label: `labels` for any number of them, such as cat;dog, or `value` for a number.",
         )
+    for name in further:  # a group or a split that is passed over would be a leak that nobody sees
+        if near := difflib.get_close_matches(name, ("group", "split"), n=1, cutoff=0.75):
+            want = f"`{near[0]}`, or a name further from it"
+            raise InvalidInput(f"{file} line 1", got=f"a column `{name}`", want=want)
     items: dict[str, Item] = {}
     for number, row in rows[1:]:
         if not any(cell.strip() for cell in row):
@@ -379,6 +386,7 @@ def _read_labels_file(root: Path) -> Items:
         items=tuple(items[path] for path in sorted(items)),
         task=LABEL_COLUMNS[columns[0]],
         others=sum(path.relative_to(root).as_posix() not in items for path in picture_files(root)),
+        columns=tuple(further),
     )
 
 
@@ -402,4 +410,5 @@ def _read_row(where: str, root: Path, header: Sequence[str], row: Sequence[str])
         label=clean_label(cells[column], task=LABEL_COLUMNS[column], where=f"{where}, {column}"),
         group=cells.get("group") or None,
         split=SPLITS[split.lower()] if split else None,
+        more={name: cell for name, cell in cells.items() if name not in _COLUMNS},
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,65 +12,38 @@ from numpy.typing import NDArray
 from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.data.targets import find_strata
 from drivetrain.errors import InvalidInput
+from drivetrain.flows.calibrate_classes import COVERAGE, decide_classes, describe_promise, describe_scaling
+from drivetrain.flows.fit_known import Known, fit_known
+from drivetrain.flows.fit_shift import Shift, fit_shift
+from drivetrain.flows.policy_options import PolicyOptions
+from drivetrain.flows.promises import IntervalPromise, LabelPromises
 from drivetrain.learn.folds import deal_folds
 from drivetrain.task import Task
-from drivetrain.trust.calibration import fit_label_temperature, fit_temperature, sigmoid, softmax
-from drivetrain.trust.conformal import half_width, label_set_threshold, p_value
-from drivetrain.trust.deferral import Promise, certify_threshold, choose_start
-from drivetrain.trust.label_rule import LabelRule, certify_label, state_label_promises
-from drivetrain.trust.ood import NearestNeighbours, choose_neighbours, normalise_rows
+from drivetrain.trust.calibration import fit_label_temperature, sigmoid
+from drivetrain.trust.conformal import half_width
+from drivetrain.trust.cost_rule import CostRule
+from drivetrain.trust.deferral import Promise
+from drivetrain.trust.label_rule import certify_label
+from drivetrain.trust.scaling import choose_scaling
 
-__all__ = ["Calibration", "IntervalPromise", "LabelPromises", "calibrate"]
+__all__ = ["Calibration", "FitKnown", "FitShift", "HeldOut", "calibrate", "calibrate_held_out"]
 
-_REFERENCE_BYTES = 2_000_000  # of known features kept in the bundle, as float16
 _MIN_FOR_TEMPERATURE = 30  # pictures; on fewer, a lucky draw would make the model sure of everything
-_COVERAGE = 0.95
-_FLAG_AT = 0.05
+_FOLDS = 5  # of the first half, to choose a calibration by
+
+# calibrated logits (n, k) or None, the rows to fit to, notes to add to -> the out-of-domain rule
+FitKnown = Callable[[FloatArray | None, IntArray, list[str]], Known]
+FitShift = Callable[[IntArray], Shift]  # the rows to fit to -> the style rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelPromises:
-    """What is promised where pictures bear any number of labels: label by label, answer by answer."""
+class HeldOut:
+    """Pictures that neither trained nor selected, in an order that says nothing (shuffled by seed); rows aligned."""
 
-    names: tuple[str, ...]
-    rules: tuple[LabelRule, ...]
-
-    @property
-    def statement(self) -> str:
-        """The promises, or their absence, for a person."""
-        return state_label_promises(self.rules, self.names)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntervalPromise:
-    """What is promised where something is measured: how far the truth may be, in the unit of the labels."""
-
-    names: tuple[str, ...]
-    half_widths: tuple[float | None, ...]  # None where too few pictures were kept apart
-    coverage: float
-    n_calibration: int
-
-    @property
-    def statement(self) -> str:
-        """The promise, or its absence, for a person."""
-        share = f"{100 * self.coverage:g} %"
-        told = [
-            f"{width:.4g}" + (f" ({name})" if len(self.names) > 1 else "")
-            for name, width in zip(self.names, self.half_widths, strict=True)
-            if width is not None
-        ]
-        if not told:
-            needed = round(self.coverage / (1 - self.coverage))
-            return (
-                f"No promise: {self.n_calibration} pictures kept apart are too few for an interval that holds the true "
-                f"value for {share} of pictures (it takes {needed})."
-            )
-        return (
-            f"For {share} of pictures like those it was measured on, the true value lies within {', '.join(told)} of "
-            f"its answer{', each by itself' if len(told) > 1 else ''} (from {self.n_calibration} pictures kept apart). "
-            "The interval is as wide for every picture, so it cannot tell which answer is doubtful: only pictures "
-            "unlike what it knows go to a person."
-        )
+    features: FloatArray  # (n, f) the model's output `frozen`
+    labels: IntArray | FloatArray  # (n,), (n, k) or (n, m)
+    logits: FloatArray  # (n, k)
+    groups: IntArray | None = None  # (n,) pictures of one are alike; None: a group each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +52,13 @@ class Calibration:
 
     decision: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]]
-    promise: Promise | LabelPromises | IntervalPromise  # each has a `statement`
+    promise: Promise | CostRule | LabelPromises | IntervalPromise
     notes: tuple[str, ...]
+
+    @property
+    def statement(self) -> str:
+        """All that is promised, or why nothing is, for a person."""
+        return str(self.decision["statement"])
 
 
 def calibrate(
@@ -92,89 +70,169 @@ def calibrate(
     valid_labels: IntArray | FloatArray,
     valid_logits: FloatArray,
     valid_groups: IntArray | None = None,
-    max_error: float,
+    train_styles: FloatArray | None = None,
+    valid_styles: FloatArray | None = None,
     class_names: Sequence[str] = (),
+    options: PolicyOptions | None = None,
 ) -> Calibration:
     """Held-out pictures are dealt into two halves: one fits the scores, the other certifies the rule made of them.
 
     Labels are the targets of the task: int64 (n,), float32 (n, k) of 0 and 1, or float32 (n, m); class_names, which
-    only sentences need, name the k or m outputs. All arrays come in an order that says nothing (shuffled by seed). The
-    first half gives temperatures, thresholds, the out-of-domain reference and where to begin the search for what can be
-    promised; the second, used for nothing else, gives label sets, intervals and the promise. Were one picture to do
-    both, the promise would be measured on what shaped it; the same goes for pictures of one group (row-aligned
-    `valid_groups`; None is a group each), so they stand in one half. Only a class that is all one group is dealt
-    picture by picture: `find_tied` says which.
+    only sentences need, name the k or m outputs; styles (n, measures) are those of imaging.style_measures, None for a
+    model that will not tell the shifted. `calibrate_held_out` says what each half does.
     """
-    outputs = 0 if task == "classification" else valid_labels.shape[1]
-    names = tuple(class_names) or tuple(f"output {number}" for number in range(1, outputs + 1))
-    if task != "classification" and not len(names) == outputs == valid_logits.shape[1]:
-        got = f"{len(names)} names, {outputs} targets, {valid_logits.shape[1]} logits"
-        raise InvalidInput("calibration", got=got, want="as many of each")
-    strata = find_strata(valid_labels, task=task)
-    half = deal_folds(strata, count=2, groups=valid_groups, part_tied=task != "regression")
-    fit, certify = np.flatnonzero(half == 0), np.flatnonzero(half == 1)
-    notes: list[str] = []
-    if task != "regression" and len(fit) < _MIN_FOR_TEMPERATURE:
-        notes.append(f"Only {len(fit)} pictures to calibrate on: probabilities are the head's own (temperature 1).")
-    known = _fit_known(train_features, find_strata(train_labels, task=task), valid_features, fit, notes)
-    if task == "multilabel":
-        return _calibrate_labels(known, names, valid_labels > 0.5, valid_logits, fit, certify, max_error, notes)
-    if task == "regression":
-        return _calibrate_values(known, names, train_labels, valid_labels, valid_logits, certify, notes)
-    return _calibrate_classes(known, strata, valid_logits, fit, certify, max_error, notes)
+    options = options or PolicyOptions()
+    alpha, shift_alpha = options.share_alpha(with_style=valid_styles is not None)
+    strata = find_strata(train_labels, task=task)
 
+    def known(logits: FloatArray | None, fit: IntArray, notes: list[str]) -> Known:
+        return fit_known(
+            train_features, strata, valid_features, fit, notes, valid_logits=logits, task=task, alpha=alpha
+        )
 
-def _calibrate_classes(
-    known: _Known,
-    labels: IntArray,
-    logits: FloatArray,
-    fit: IntArray,
-    certify: IntArray,
-    max_error: float,
-    notes: list[str],
-) -> Calibration:
-    temperature = fit_temperature(logits[fit], labels[fit]) if len(fit) >= _MIN_FOR_TEMPERATURE else 1.0
-    probs = softmax(logits, temperature=temperature)
-    scores, is_wrong = probs.max(axis=1), probs.argmax(axis=1) != labels
-    start = choose_start(scores[fit], is_wrong[fit], known.is_known[fit], max_error=max_error)
-    promise = certify_threshold(
-        scores[certify], is_wrong[certify], known.is_known[certify], max_error=max_error, start=start
+    def shift(fit: IntArray) -> Shift:
+        assert valid_styles is not None
+        return fit_shift(valid_styles, fit, alpha=shift_alpha, train=train_styles)
+
+    return calibrate_held_out(
+        HeldOut(
+            features=valid_features,
+            labels=valid_labels,
+            logits=valid_logits,
+            groups=valid_groups,
+        ),
+        task=task,
+        known=known,
+        shift=None if valid_styles is None else shift,
+        options=options,
+        class_names=class_names,
+        spreads=_measure_spreads(train_labels, class_names) if task == "regression" else (),
     )
-    sets_at = label_set_threshold(probs[certify], labels[certify], coverage=_COVERAGE)
-    if sets_at == 0:
-        notes.append(f"Only {len(certify)} pictures to shape label sets by: to be right, each holds every label.")
-    decision = {
-        "temperature": temperature,
-        "threshold": promise.threshold,
-        "label_set": {"coverage": _COVERAGE, "threshold": sets_at, "n_calibration": len(certify)},
-        "ood": known.section,
-        "promise": asdict(promise),
-        "statement": promise.statement,
-    }
-    return Calibration(decision=decision, arrays=known.arrays, promise=promise, notes=tuple(notes))
 
 
-def _calibrate_labels(
-    known: _Known,
-    names: tuple[str, ...],
-    is_present: BoolArray,
-    logits: FloatArray,
-    fit: IntArray,
-    certify: IntArray,
-    max_error: float,
-    notes: list[str],
+def calibrate_held_out(
+    held: HeldOut,
+    *,
+    task: Task,
+    known: FitKnown,
+    shift: FitShift | None,
+    options: PolicyOptions,
+    class_names: Sequence[str] = (),
+    spreads: Sequence[float] = (),
 ) -> Calibration:
+    """The policy of a model with these rules of what is strange; `spreads` are those of the values it trained on.
+
+    The first half gives temperatures, biases, thresholds, the references of what is unknown or shifted, and where to
+    begin the search for what can be promised; the second, used for nothing else, gives label sets, intervals and the
+    promise. Were one picture to do both, the promise would be measured on what shaped it; the same goes for pictures of
+    one group, so they stand in one half. Only a class that is all one group is dealt picture by picture: `find_tied`
+    says which.
+    """
+    options.check_task(task)
+    outputs = held.logits.shape[1]
+    names = tuple(class_names) or tuple(f"output {number}" for number in range(1, outputs + 1))
+    targets = outputs if task == "classification" else held.labels.shape[1]
+    if not len(names) == targets == outputs:
+        got = f"{len(names)} names, {targets} targets, {outputs} logits"
+        raise InvalidInput("calibration", got=got, want="as many of each")
+    strata = find_strata(held.labels, task=task)
+    half = deal_folds(strata, count=2, groups=held.groups, part_tied=task != "regression")
+    halves = np.flatnonzero(half == 0), np.flatnonzero(half == 1)
+    notes: list[str] = []
+    if task != "regression" and len(halves[0]) < _MIN_FOR_TEMPERATURE:
+        notes.append(
+            f"Only {len(halves[0])} pictures to calibrate on: probabilities are the head's own (temperature 1)."
+        )
+    given = _Given(held=held, halves=halves, names=names, options=options, notes=notes, known=known, shift=shift)
+    if task == "multilabel":
+        return _calibrate_labels(given)
+    if task == "regression":
+        return _calibrate_values(given, spreads)
+    return _calibrate_classes(given, strata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """What all tasks need."""
+
+    held: HeldOut
+    known: FitKnown
+    shift: FitShift | None
+    halves: tuple[IntArray, IntArray]
+    names: tuple[str, ...]
+    options: PolicyOptions
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Strange:
+    """The rules of what is strange, and which held-out pictures they leave to the model, (n,)."""
+
+    sections: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+    eligible: BoolArray
+
+
+def _fit_strange(given: _Given, logits: FloatArray | None) -> _Strange:
+    """Fitted to the first half; logits are calibrated."""
+    fit = given.halves[0]
+    known = given.known(logits, fit, given.notes)
+    sections, arrays, eligible = {"ood": known.section}, dict(known.arrays), known.is_known
+    if given.shift is not None:
+        shift = given.shift(fit)
+        sections["style"] = shift.section
+        arrays |= shift.arrays
+        eligible = eligible & ~shift.is_shifted
+        given.notes.extend(shift.notes)
+    return _Strange(sections=sections, arrays=arrays, eligible=eligible)
+
+
+def _calibrate_classes(given: _Given, labels: IntArray) -> Calibration:
+    held, fit = given.held, given.halves[0]
+    folds = deal_folds(labels[fit], count=_FOLDS, groups=None if held.groups is None else held.groups[fit])
+    scaling = choose_scaling(held.logits[fit], labels[fit], folds=folds)
+    strange = _fit_strange(given, scaling.apply(held.logits))
+    rule = decide_classes(
+        held.logits,
+        labels,
+        given.halves,
+        scaling=scaling,
+        eligible=strange.eligible,
+        names=given.names,
+        options=given.options,
+    )
+    decision = {
+        **describe_scaling(scaling),
+        **rule.section,
+        **strange.sections,
+        "policy": given.options.as_json(),
+        "statement": rule.statement,
+    }
+    notes = (*given.notes, *rule.notes)
+    return Calibration(decision=decision, arrays=strange.arrays, promise=rule.promise, notes=notes)
+
+
+def _calibrate_labels(given: _Given) -> Calibration:
     """Each label by itself: temperature and threshold from the first half, promises from the second."""
-    rules, temperatures = [], []
-    for at in range(len(names)):
-        has = is_present[:, at]
-        is_enough = len(fit) >= _MIN_FOR_TEMPERATURE and 0 < has[fit].sum() < len(fit)  # else there is nothing to fit
-        temperature = fit_label_temperature(logits[fit, at], has[fit]) if is_enough else 1.0
-        probs = sigmoid(np.asarray(logits[:, at], dtype=np.float64) / temperature)  # as the policy that serves
-        halves = [(probs[rows], has[rows], known.is_known[rows]) for rows in (fit, certify)]
-        rules.append(certify_label(*halves, max_error=max_error))
-        temperatures.append(temperature)
-    promises = LabelPromises(names=names, rules=tuple(rules))
+    logits, (fit, certify), max_error = given.held.logits, given.halves, given.options.promised_error
+    is_present: BoolArray = given.held.labels > 0.5
+    temperatures = []
+    for at in range(len(given.names)):
+        has = is_present[fit, at]
+        is_enough = len(fit) >= _MIN_FOR_TEMPERATURE and 0 < has.sum() < len(fit)  # else there is nothing to fit
+        temperatures.append(fit_label_temperature(logits[fit, at], has) if is_enough else 1.0)
+    log_odds = np.asarray(logits, dtype=np.float64) / np.array(temperatures)  # as the policy that serves
+    strange = _fit_strange(given, log_odds)
+    rules = []
+    for at in range(len(given.names)):
+        probs, has = sigmoid(log_odds[:, at]), is_present[:, at]
+        sides = [(probs[rows], has[rows], strange.eligible[rows]) for rows in (fit, certify)]
+        rules.append(certify_label(*sides, max_error=max_error))
+    promises = LabelPromises(names=given.names, rules=tuple(rules))
+    open_ = ~strange.eligible[certify]
+    for at, rule in enumerate(rules):
+        probs = sigmoid(log_odds[certify, at])
+        open_ |= ~((probs > rule.present_above) | (probs < rule.absent_below))
     decision = {
         "labels": [
             {
@@ -182,8 +240,8 @@ def _calibrate_labels(
                 "threshold": rule.threshold,
                 "present_above": rule.present_above,
                 "absent_below": rule.absent_below,
-                "present": _describe_promise(rule.present),
-                "absent": _describe_promise(rule.absent),
+                "present": describe_promise(rule.present),
+                "absent": describe_promise(rule.absent),
             }
             for temperature, rule in zip(temperatures, rules, strict=True)
         ],
@@ -191,94 +249,55 @@ def _calibrate_labels(
         "max_error": max_error,
         "confidence": rules[0].present.confidence,
         "n_calibration": len(certify),
-        "ood": known.section,
-        "statement": promises.statement,
+        **strange.sections,
+        "policy": given.options.as_json(),
+        "statement": " ".join([promises.statement, *_tell_deferred(open_, given.options)]),
     }
-    return Calibration(decision=decision, arrays=known.arrays, promise=promises, notes=tuple(notes))
+    return Calibration(decision=decision, arrays=strange.arrays, promise=promises, notes=tuple(given.notes))
 
 
-def _describe_promise(promise: Promise) -> dict[str, Any]:
-    return {
-        "is_certified": promise.is_certified,
-        "n_accepted": promise.n_accepted,
-        "n_wrong": promise.n_wrong,
-        "n_needed": promise.n_needed,
-    }
-
-
-def _calibrate_values(
-    known: _Known,
-    names: tuple[str, ...],
-    train_targets: FloatArray | IntArray,
-    targets: FloatArray | IntArray,
-    logits: FloatArray,
-    certify: IntArray,
-    notes: list[str],
-) -> Calibration:
+def _calibrate_values(given: _Given, spreads: Sequence[float]) -> Calibration:
     """Split conformal intervals: the residuals of pictures that nothing was fitted to."""
-    residuals = np.asarray(targets, dtype=np.float64) - np.asarray(logits, dtype=np.float64)
-    widths = tuple(half_width(column[certify], coverage=_COVERAGE) for column in residuals.T)
-    promise = IntervalPromise(names=names, half_widths=widths, coverage=_COVERAGE, n_calibration=len(certify))
+    held, certify = given.held, given.halves[1]
+    residuals = np.asarray(held.labels, dtype=np.float64) - np.asarray(held.logits, dtype=np.float64)
+    widths = tuple(half_width(column[certify], coverage=COVERAGE) for column in residuals.T)
+    promise = IntervalPromise(names=given.names, half_widths=widths, coverage=COVERAGE, n_calibration=len(certify))
+    strange = _fit_strange(given, None)
     if None in widths:
-        notes.append(f"Only {len(certify)} pictures to measure intervals by: answers come without one.")
-    spreads = np.asarray(train_targets, dtype=np.float64).std(axis=0)
-    if not spreads.min() > 0:
-        raise InvalidInput(
-            "training values", got=f"one value of {names[int(spreads.argmin())]!r} for all", want="values that differ"
-        )
+        given.notes.append(f"Only {len(certify)} pictures to measure intervals by: answers come without one.")
     decision = {
         "interval": {
             "method": "split conformal: quantile of the absolute residuals of the second half",
-            "coverage": _COVERAGE,
+            "coverage": COVERAGE,
             "half_widths": list(widths),
             "n_calibration": len(certify),
         },
         "spreads": [float(spread) for spread in spreads],
-        "ood": known.section,
-        "statement": promise.statement,
+        **strange.sections,
+        "policy": given.options.as_json(),
+        "statement": " ".join([promise.statement, *_tell_deferred(~strange.eligible[certify], given.options)]),
     }
-    return Calibration(decision=decision, arrays=known.arrays, promise=promise, notes=tuple(notes))
+    return Calibration(decision=decision, arrays=strange.arrays, promise=promise, notes=tuple(given.notes))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    """The out-of-domain rule, and which held-out pictures it takes for known, (n,)."""
-
-    section: Mapping[str, Any]
-    arrays: Mapping[str, NDArray[Any]]
-    is_known: BoolArray
-
-
-def _fit_known(
-    train_features: FloatArray, train_strata: IntArray, valid_features: FloatArray, fit: IntArray, notes: list[str]
-) -> _Known:
-    known = _choose_known(train_features, train_strata)
-    neighbours = NearestNeighbours(known.astype(np.float32), k=choose_neighbours(len(known)))
-    reference = np.sort(neighbours.scores(valid_features[fit]))
-    if 1 / (len(reference) + 1) > _FLAG_AT:
-        notes.append(f"Only {len(reference)} pictures to tell the unknown by: nothing can be flagged as unknown yet.")
-    scores = neighbours.scores(valid_features)
-    section = {
-        "method": "nearest_neighbours",
-        "k": neighbours.k,
-        "flag_at": _FLAG_AT,
-        "n_known": len(known),
-        "n_calibration": len(reference),
-    }
-    return _Known(
-        section=section,
-        arrays={"ood_known": known, "ood_calibration": reference},
-        is_known=np.array([p_value(reference, float(score)) > _FLAG_AT for score in scores]),
-    )
+def _measure_spreads(targets: FloatArray | IntArray, names: Sequence[str]) -> tuple[float, ...]:
+    """Standard deviations of the training values, all above 0."""
+    spreads = np.asarray(targets, dtype=np.float64).std(axis=0)
+    if not spreads.min() > 0:
+        at = int(spreads.argmin())
+        name = names[at] if names else f"output {at + 1}"
+        raise InvalidInput("training values", got=f"one value of {name!r} for all", want="values that differ")
+    return tuple(float(spread) for spread in spreads)
 
 
-def _choose_known(features: FloatArray, labels: IntArray) -> NDArray[np.float16]:
-    """Normalised features of as many training pictures as fit into the bundle, every class with its fair share."""
-    room = max(1, _REFERENCE_BYTES // (2 * features.shape[1]))
-    if len(features) > room:
-        rank = np.empty(len(labels), dtype=np.int64)  # a picture's place within its class
-        for label in np.unique(labels):
-            members = np.flatnonzero(labels == label)
-            rank[members] = np.arange(len(members))
-        features = features[np.sort(np.argsort(rank, kind="stable")[:room])]
-    return normalise_rows(features).astype(np.float16)
+def _tell_deferred(is_open: BoolArray, options: PolicyOptions) -> list[str]:
+    """What is left to a person (n,), beside the most that may be."""
+    if options.max_defer is None:
+        return []
+    share, most = f"{100 * float(is_open.mean()):.0f} %", f"{100 * options.max_defer:g} %"
+    is_kept = float(is_open.mean()) <= options.max_defer
+    return [
+        f"A person sees {share} of such pictures, "
+        + (f"within the {most}" if is_kept else f"not the {most}")
+        + " allowed."
+    ]

@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.data.items import Item, Items, read_items
 from drivetrain.data.lineage import digest_items
 from drivetrain.data.targets import LABEL_COLUMNS, split_labels, split_values
-from drivetrain.errors import InvalidInput, UnreadablePicture
-from drivetrain.inspect.interpretation import (
-    AnyInterpretation,
-    Interpretation,
-    LabelInterpretation,
-    ValueInterpretation,
+from drivetrain.errors import InvalidConfig, InvalidInput, UnreadablePicture
+from drivetrain.flows.evaluate_against import AgainstResult, check_pair, evaluate_against
+from drivetrain.flows.evaluate_answers import (
+    AnyEvaluation,
+    evaluate_answers,
+    interpret_answers,
+    stack_answers,
+    stack_probabilities,
 )
+from drivetrain.flows.evaluate_corrupted import CorruptionResult, choose_sample, evaluate_corrupted
+from drivetrain.flows.evaluate_foreign import ForeignResult, evaluate_foreign, find_foreign
+from drivetrain.flows.evaluate_groups import check_by, find_groups, group_answers, tell_groups
 from drivetrain.progress import Progress
-from drivetrain.runtime.prediction import Answer, MultiLabelPrediction, Prediction, ValuePrediction
+from drivetrain.runtime.prediction import Answer, MultiLabelPrediction, ValuePrediction
 from drivetrain.runtime.predictor import Predictor
+from drivetrain.settings import Settings, load_settings
 from drivetrain.task import Task
-from drivetrain.trust.evaluation import Evaluation, evaluate_predictions
-from drivetrain.trust.label_evaluation import MultiLabelEvaluation, evaluate_labels
-from drivetrain.trust.value_evaluation import ValueEvaluation, evaluate_values
+from drivetrain.trust.belief import Prior
+from drivetrain.trust.groups import GroupComparison
 
 __all__ = [
+    "DEFAULT_SAMPLE",
     "AnyEvaluation",
+    "EvaluateConfig",
     "EvaluateResult",
     "evaluate",
     "evaluate_answers",
@@ -39,7 +42,25 @@ __all__ = [
     "stack_probabilities",
 ]
 
-AnyEvaluation = Evaluation | MultiLabelEvaluation | ValueEvaluation
+DEFAULT_SAMPLE = 300  # pictures: a share of 5 % is then known to 3 points either way
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateConfig:
+    """What is asked beside the plain numbers."""
+
+    by: str | None = None  # "style", or a column of labels.csv
+    ood: Path | None = None  # a folder of pictures of something else
+    corrupt: bool = False
+    sample: int = DEFAULT_SAMPLE  # pictures that are made worse, at most
+    seed: int = 0  # chooses them, and what is drawn on them
+    prior: Prior | None = None  # of the share of disagreements won against the other model
+
+    def __post_init__(self) -> None:
+        if self.sample < 1:
+            raise InvalidConfig("--sample", got=self.sample, want="an integer of at least 1")
+        if self.seed < 0:
+            raise InvalidConfig("--seed", got=self.seed, want="an integer of at least 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +72,18 @@ class EvaluateResult:
     predictions: tuple[tuple[Item, Answer], ...]
     unreadable: tuple[tuple[str, str], ...]  # (path, reason)
     notes: tuple[str, ...]
+    groups: GroupComparison | None = None  # these four where they were asked for
+    foreign: ForeignResult | None = None
+    corruptions: CorruptionResult | None = None
+    against: AgainstResult | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
+        further = {"groups": self.groups, "foreign": self.foreign, "corruptions": self.corruptions}
         return {
             "version": self.version,
             **self.evaluation.as_json(),
+            **{name: part.as_json() for name, part in (further | {"against": self.against}).items() if part},
             "unreadable": [{"path": path, "reason": reason} for path, reason in self.unreadable],
             "notes": list(self.notes),
             "predictions": [
@@ -66,13 +93,101 @@ class EvaluateResult:
         }
 
 
-def evaluate(predictor: Predictor, data: Path, *, progress: Progress) -> EvaluateResult:
-    """Predict every readable picture of DATA and compare with its label.
+def evaluate(
+    predictor: Predictor,
+    data: Path,
+    *,
+    progress: Progress,
+    config: EvaluateConfig | None = None,
+    against: Predictor | None = None,
+    settings: Settings | None = None,
+) -> EvaluateResult:
+    """Predict every readable picture of DATA and compare with its label; then whatever else `config` asks.
 
-    Where the data marks a part as test, only that is read: the rest trained the model. Raises InvalidInput where the
-    data is of another task than the model; and, naming it, for a label that the model does not know: it is no error of
-    the model, nor can it be left out in silence.
+    Where the data marks a part as test, only that is read: the rest trained the model. `against` is a second model for
+    the same pictures. Raises InvalidInput where the data is of another task than the model; and, naming it, for a label
+    that a model does not know: it is no error of the model, nor can it be left out in silence. Raises InvalidConfig for
+    what cannot be asked of this model or this data, before anything is predicted.
     """
+    asked = config or EvaluateConfig()
+    items, notes = _read(data, predictor)
+    by = check_by(asked.by, items) if asked.by is not None else None
+    _check_asked(asked, predictor, against, items)
+    foreign_files = find_foreign(asked.ood, data) if asked.ood else []
+    predictions, unreadable = _predict(predictor, items, progress)
+    read, answers = [item for item, _ in predictions], [answer for _, answer in predictions]
+    missing = sorted(set(predictor.classes) - {name for item in read for name in items.labels_of(item)})
+    if missing and predictor.task != "regression":
+        notes.append(f"No readable picture of {', '.join(missing)}: nothing is known about these.")
+    if _has_learned(predictor, items, read):
+        notes.append("These are the very pictures the model was made from: the numbers flatter it, others will tell.")
+    parts = _answer_further(
+        asked,
+        _Given(predictor, against, items, predictions),
+        by=by,
+        foreign_files=foreign_files,
+        settings=settings,
+        progress=progress,
+    )
+    if parts["groups"] is not None:
+        notes += tell_groups(parts["groups"])
+    return EvaluateResult(
+        version=predictor.version,
+        evaluation=evaluate_answers(answers, items.targets(read, classes=predictor.classes), predictor.classes),
+        predictions=tuple(predictions),
+        unreadable=tuple(sorted(unreadable)),
+        notes=tuple(notes),
+        **parts,
+    )
+
+
+class _Given(NamedTuple):
+    """What the further questions start from."""
+
+    predictor: Predictor
+    against: Predictor | None
+    items: Items
+    predictions: list[tuple[Item, Answer]]
+
+
+def _answer_further(
+    asked: EvaluateConfig,
+    given: _Given,
+    *,
+    by: str | None,
+    foreign_files: list[Path],
+    settings: Settings | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """The parts of a result that were asked for, by their field; None for the others."""
+    predictor, against, items, predictions = given
+    read, answers = [item for item, _ in predictions], [answer for _, answer in predictions]
+    parts: dict[str, Any] = dict.fromkeys(("groups", "foreign", "corruptions", "against"))
+    if by is not None:
+        found = find_groups(
+            by,
+            items,
+            read,
+            settings=settings or load_settings(),
+            limits=predictor.limits,
+            threads=predictor.threads,
+            progress=progress,
+        )
+        parts["groups"] = group_answers(by, found, answers, read)
+    if asked.ood:
+        parts["foreign"] = evaluate_foreign(predictor, asked.ood, foreign_files, answers, progress=progress)
+    if against is not None:
+        parts["against"] = evaluate_against(
+            predictor, against, items, predictions, prior=asked.prior, progress=progress
+        )
+    if asked.corrupt:
+        sample = choose_sample(items, read, size=asked.sample, seed=asked.seed)
+        parts["corruptions"] = evaluate_corrupted(predictor, items, sample, seed=asked.seed, progress=progress)
+    return parts
+
+
+def _read(data: Path, predictor: Predictor) -> tuple[Items, list[str]]:
+    """The pictures to evaluate on, and what a person should know of the others."""
     items = read_items(data)
     _check_task(items, predictor)
     notes = items.note_left_out()
@@ -80,14 +195,14 @@ def evaluate(predictor: Predictor, data: Path, *, progress: Progress) -> Evaluat
         kept = items.keep([item for item in items if item.split == "test"])
         notes.append(f"Only the pictures marked test were read: {len(kept):,} of {len(items):,}.")
         items = kept
-    unknown = sorted(set(items.classes) - set(predictor.classes))
-    if unknown and predictor.task != "regression":
-        raise InvalidInput(
-            "DATA",
-            got=f"labels the model does not know: {', '.join(map(repr, unknown))}",
-            want="labels among " + ", ".join(map(repr, predictor.classes)),
-            hint="Evaluate without them, or train with them.",
-        )
+    _check_labels(items, predictor)
+    return items, notes
+
+
+def _predict(
+    predictor: Predictor, items: Items, progress: Progress
+) -> tuple[list[tuple[Item, Answer]], list[tuple[str, str]]]:
+    """Answers of what can be read; path and reason of what cannot."""
     predictions: list[tuple[Item, Answer]] = []
     unreadable = [*items.unusable]
     with progress.task("Predicting", total=len(items)) as advance:
@@ -101,130 +216,33 @@ def evaluate(predictor: Predictor, data: Path, *, progress: Progress) -> Evaluat
     if not predictions:
         got = f"{len(unreadable)} pictures, none of which can be read"
         raise InvalidInput("DATA", got=got, want="one readable picture at least")
-    read = [item for item, _ in predictions]
-    missing = sorted(set(predictor.classes) - {name for item in read for name in items.labels_of(item)})
-    if missing and predictor.task != "regression":
-        notes.append(f"No readable picture of {', '.join(missing)}: nothing is known about these.")
-    if _has_learned(predictor, items, read):
-        notes.append("These are the very pictures the model was made from: the numbers flatter it, others will tell.")
-    targets = items.targets(read, classes=predictor.classes)
-    return EvaluateResult(
-        version=predictor.version,
-        evaluation=evaluate_answers([answer for _, answer in predictions], targets, predictor.classes),
-        predictions=tuple(predictions),
-        unreadable=tuple(sorted(unreadable)),
-        notes=tuple(notes),
-    )
+    return predictions, unreadable
 
 
-@overload
-def evaluate_answers(answers: Sequence[Prediction], targets: IntArray, classes: Sequence[str]) -> Evaluation: ...
-
-
-@overload
-def evaluate_answers(
-    answers: Sequence[Answer], targets: IntArray | FloatArray, classes: Sequence[str]
-) -> AnyEvaluation: ...
-
-
-def evaluate_answers(
-    answers: Sequence[Answer], targets: IntArray | FloatArray, classes: Sequence[str]
-) -> AnyEvaluation:
-    """The numbers of answers (n), decisions and all, as they were given, to pictures whose targets are known.
-
-    All answers are of one kind, which is that of the evaluation. targets are (n,) of classes, (n, k) of 0 and 1, or
-    (n, m) values; classes name the outputs.
-    """
-    if not answers:
-        raise InvalidInput("answers", got="none", want="one at least")
-    flagged = np.array(["unknown" in answer.reasons for answer in answers])
-    accepted = np.array([answer.decision == "accept" for answer in answers])
-    numbers = np.asarray(targets, dtype=np.float64)
-    if isinstance(answers[0], MultiLabelPrediction):
-        return evaluate_labels(
-            stack_answers(answers),
-            numbers,
-            classes=classes,
-            guessed=_mark_labels(answers, lambda answer, name: name in answer.labels),
-            decided=_mark_labels(answers, lambda answer, name: answer.decisions[name] != "defer"),
-            flagged=flagged,
+def _check_labels(items: Items, predictor: Predictor) -> None:
+    unknown = sorted(set(items.classes) - set(predictor.classes))
+    if unknown and predictor.task != "regression":
+        raise InvalidInput(
+            "DATA",
+            got=f"labels the model does not know: {', '.join(map(repr, unknown))}",
+            want="labels among " + ", ".join(map(repr, predictor.classes)),
+            hint="Evaluate without them, or train with them.",
         )
-    if isinstance(answers[0], ValuePrediction):
-        return evaluate_values(
-            stack_answers(answers),
-            numbers,
-            classes=classes,
-            intervals=_stack_intervals(answers),
-            accepted=accepted,
-            flagged=flagged,
+
+
+def _check_asked(asked: EvaluateConfig, predictor: Predictor, against: Predictor | None, items: Items) -> None:
+    if asked.corrupt and predictor.task == "regression":
+        got, want = (
+            f"{predictor.name}, which measures",
+            "a model of classes or of labels, whose answers are right or not",
         )
-    return evaluate_predictions(
-        stack_answers(answers), targets.astype(np.int64), classes=classes, accepted=accepted, flagged=flagged
-    )
-
-
-@overload
-def interpret_answers(
-    answers: Sequence[Prediction], targets: IntArray, *, paths: Sequence[str], classes: Sequence[str]
-) -> Interpretation: ...
-
-
-@overload
-def interpret_answers(
-    answers: Sequence[Answer], targets: IntArray | FloatArray, *, paths: Sequence[str], classes: Sequence[str]
-) -> AnyInterpretation: ...
-
-
-def interpret_answers(
-    answers: Sequence[Answer], targets: IntArray | FloatArray, *, paths: Sequence[str], classes: Sequence[str]
-) -> AnyInterpretation:
-    """The same answers and targets, picture by picture, for the report."""
-    rows = stack_answers(answers)
-    if isinstance(answers[0], MultiLabelPrediction):
-        guessed = _mark_labels(answers, lambda answer, name: name in answer.labels)
-        return LabelInterpretation(probs=rows, targets=targets, guessed=guessed, paths=paths, classes=classes)
-    if isinstance(answers[0], ValuePrediction):
-        bounds = _stack_intervals(answers)
-        return ValueInterpretation(values=rows, targets=targets, intervals=bounds, paths=paths, classes=classes)
-    return Interpretation(probs=rows, labels=targets.astype(np.int64), paths=paths, classes=classes)
-
-
-def stack_answers(answers: Sequence[Answer]) -> FloatArray:
-    """(n, k) probabilities, or (n, m) values, the outputs in the bundle's order."""
-    return np.array(
-        [
-            list((answer.values if isinstance(answer, ValuePrediction) else answer.probabilities).values())
-            for answer in answers
-        ]
-    )
-
-
-def stack_probabilities(answers: Sequence[Prediction]) -> FloatArray:
-    """(n, k), the classes in the bundle's order."""
-    return stack_answers(answers)
-
-
-def _mark_labels(answers: Sequence[Answer], is_so: Callable[[MultiLabelPrediction, str], bool]) -> BoolArray:
-    """(n, k)."""
-    return np.array(
-        [
-            [is_so(answer, name) for name in answer.decisions]
-            for answer in answers
-            if isinstance(answer, MultiLabelPrediction)
-        ]
-    )
-
-
-def _stack_intervals(answers: Sequence[Answer]) -> FloatArray:
-    """(n, m, 2), NaN where there is none."""
-    nothing = (float("nan"), float("nan"))
-    return np.array(
-        [
-            [nothing if ends is None else ends for ends in answer.intervals.values()]
-            for answer in answers
-            if isinstance(answer, ValuePrediction)
-        ]
-    )
+        raise InvalidConfig("--corrupt", got=got, want=want)
+    if against is None and asked.prior is not None:
+        raise InvalidConfig("--prior", got="no other model", want="one to compare with: --against OTHER.dt")
+    if against is not None:
+        check_pair(predictor, against, prior=asked.prior)
+        _check_task(items, against)
+        _check_labels(items, against)
 
 
 def _tell_truth(item: Item, answer: Answer) -> Any:

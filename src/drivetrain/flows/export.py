@@ -124,7 +124,7 @@ def _model_card(given: ExportInput, manifest: Manifest) -> str:
         ModelCard(
             name=manifest.name,
             evaluation=given.evaluation,
-            policy_statement=given.calibration.promise.statement,
+            policy_statement=given.calibration.statement,
             pictures="pictures held out of training",
             backbone=given.backbone,
             counts=given.counts,

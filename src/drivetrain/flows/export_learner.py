@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +27,12 @@ from drivetrain.flows.fixtures import rank_telling
 from drivetrain.flows.illustrate import open_pictures
 from drivetrain.flows.record import note_copies
 from drivetrain.flows.record_learner import describe_learner
+from drivetrain.flows.trained_on import TRAINED_ON, pack_digests
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.fingerprint import fingerprint
 from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.imaging.preprocess import Preprocess
+from drivetrain.imaging.style_measures import StyledPreprocess
 from drivetrain.inspect.duplicates import Duplicates, find_duplicates
 from drivetrain.learn.export import export_network
 from drivetrain.learn.trunk import BACKBONES, Trunk, find_weights
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
 
 __all__ = ["export_learner"]
 
-_MAX_ERROR = 0.05  # share of wrong decisions that the deferral promise allows, as in `train`
 _MOST_CANDIDATES = 8  # held-out pictures offered as fixtures, the least certain
 _LEAST_HELD_OUT = 2  # a half to calibrate on, a half to test the promise by
 
@@ -64,6 +65,7 @@ class _Row:
     frozen: FloatArray  # (f,)
     logits: FloatArray  # (k,)
     fingerprint: FloatArray
+    style: FloatArray
     target: Any
 
 
@@ -109,7 +111,7 @@ def export_learner(learn: VisionLearner, path: Path) -> Path:
         output_count=len(learn.names),
     )
     classes = tuple(learn.names)
-    answers = [policy.decide(row.logits, row.frozen, classes, "") for row in asked.valid]
+    answers = [policy.decide(row.logits, row.frozen, classes, "", row.style) for row in asked.valid]
     spec = learn.model.backbone.spec
     exported = export_bundle(
         ExportInput(
@@ -132,7 +134,7 @@ def export_learner(learn: VisionLearner, path: Path) -> Path:
         )
     )
     notes = [*calibration.notes, *note_copies(asked.items, asked.copies, asked.split), *exported.notes]
-    for line in [f"{path}: {exported.bundle.version}. {calibration.promise.statement}", *notes]:
+    for line in [f"{path}: {exported.bundle.version}. {calibration.statement}", *notes]:
         learn.progress.say(line)
     return path
 
@@ -145,14 +147,14 @@ def _ask(learn: VisionLearner, session: Session, preprocess: Preprocess, setting
     """Read all pictures of both sides and run the model as production will."""
     sides = [_list_side(dataset, learn) for dataset in (learn.dls.train_ds, learn.dls.valid_ds)]
     root = Path(os.path.commonpath([file.absolute().parent for side in sides for file, _, _ in side]))
-    limits = _limits(settings)
+    limits, styled = _limits(settings), StyledPreprocess(preprocess)
 
     def work(given: _Listed) -> _Row | tuple[str, str]:
         file, label, target = given
         path = file.absolute().relative_to(root).as_posix()  # from the pictures' folder, which may move
         try:
             data = read_picture_file(file, name=str(file), limits=limits)
-            pixels = preprocess.from_bytes(data, name=str(file), limits=limits)
+            pixels, style = styled.from_bytes(data, name=str(file), limits=limits)
         except UnreadablePicture as exc:
             return path, exc.reason
         frozen, logits = session.run(["frozen", "logits"], pixels[np.newaxis])
@@ -163,6 +165,7 @@ def _ask(learn: VisionLearner, session: Session, preprocess: Preprocess, setting
             frozen=frozen[0],
             logits=logits[0],
             fingerprint=fingerprint(pixels),
+            style=style,
             target=target,
         )
 
@@ -225,7 +228,7 @@ def _write_label(target: NDArray[Any], learn: VisionLearner) -> str:
 def _calibrate(learn: VisionLearner, asked: _Asked) -> Calibration:
     train, valid = asked.train, asked.valid
     groups: IntArray = asked.copies.clusters[len(train) :]
-    return calibrate(
+    made = calibrate(
         task=learn.task,
         train_features=np.stack([row.frozen for row in train]),
         train_labels=np.stack([row.target for row in train]),
@@ -233,9 +236,11 @@ def _calibrate(learn: VisionLearner, asked: _Asked) -> Calibration:
         valid_labels=np.stack([row.target for row in valid]),
         valid_logits=np.stack([row.logits for row in valid]),
         valid_groups=groups,
-        max_error=_MAX_ERROR,
+        train_styles=np.stack([row.style for row in train]),
+        valid_styles=np.stack([row.style for row in valid]),
         class_names=tuple(learn.names),
     )
+    return replace(made, arrays={**made.arrays, TRAINED_ON: pack_digests(row.sha256 for row in train)})
 
 
 def _list_candidates(asked: _Asked, policy: AnyPolicy, task: Task, limits: DecodeLimits) -> list[Any]:

@@ -58,6 +58,8 @@ def fit_by_full(given: FitInput, *, head: Head | None = None) -> Fitted:
     learn.fit_one_cycle(epochs, slice(lr / _LR_MULT, lr), div=5.0, resume=options.resume)
     (given.settings.cache_dir / "runs" / f"{_name_run(given)}.safetensors").unlink(missing_ok=True)
     trained = learn.model.cpu().eval()
+    # strange pictures are known by a stage that hardly moved: the last was taught to see nothing but the classes
+    trained.cut = min(trained.backbone.layout.head_pieces, default=None)
     model = export_network(trained, size=given.trunk.size, trunk=given.trunk.model)
     session = Session(model)
     (train_frozen, _), (valid_frozen, valid_logits) = (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from drivetrain.arrays import IntArray
+from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.data.datasheet import read_datasheet
 from drivetrain.data.items import Item, Items, read_items
 from drivetrain.data.side_counts import count_sides
@@ -34,6 +34,7 @@ from drivetrain.flows.record import (
     note_groups,
 )
 from drivetrain.flows.train_config import METHODS, TrainConfig
+from drivetrain.flows.trained_on import TRAINED_ON, pack_digests
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.preprocess import Preprocess, declare_preprocess
 from drivetrain.inspect.duplicates import find_duplicates
@@ -191,7 +192,7 @@ def train(config: TrainConfig, *, settings: Settings, progress: Progress) -> Tra
         task=data.readable.task,
         method=fitted.method,
         evaluation=judged.evaluation,
-        statement=judged.calibration.promise.statement,
+        statement=judged.calibration.statement,
         n_train=len(data.split.train),
         n_valid=len(data.split.valid),
         n_computed=data.table.n_computed,
@@ -334,6 +335,7 @@ def _gather(side: Sequence[Item], readable: Items, table: FeatureTable, groups: 
 
 def _judge(run: _Run, fitted: Fitted, data: _Data) -> _Judged:
     valid, classes, task = data.valid, data.readable.classes, data.readable.task
+    valid_styles = _pick_styles(data, valid)
     calibration = calibrate(
         task=task,
         train_features=fitted.train_frozen,
@@ -342,9 +344,13 @@ def _judge(run: _Run, fitted: Fitted, data: _Data) -> _Judged:
         valid_labels=valid.targets,
         valid_logits=fitted.valid_logits,
         valid_groups=valid.groups,
-        max_error=run.config.max_error,
+        train_styles=_pick_styles(data, data.train),
+        valid_styles=valid_styles,
         class_names=classes,
+        options=run.config.policy_options,
     )
+    trained_on = {TRAINED_ON: pack_digests(data.train.digests)}
+    calibration = replace(calibration, arrays={**calibration.arrays, **trained_on})
     policy = open_policy(
         task,
         calibration.decision,
@@ -352,8 +358,8 @@ def _judge(run: _Run, fitted: Fitted, data: _Data) -> _Judged:
         feature_count=fitted.valid_frozen.shape[1],
         output_count=len(classes),
     )
-    pairs = zip(fitted.valid_logits, fitted.valid_frozen, strict=True)
-    answers = [policy.decide(logits, frozen, classes, "") for logits, frozen in pairs]
+    rows = zip(fitted.valid_logits, fitted.valid_frozen, valid_styles, strict=True)
+    answers = [policy.decide(logits, frozen, classes, "", style) for logits, frozen, style in rows]
     run.notes.append(
         "Calibration and promise come from these same held-out pictures, in two halves; "
         "`drivetrain evaluate` on pictures from elsewhere is the harder and better test."
@@ -364,6 +370,12 @@ def _judge(run: _Run, fitted: Fitted, data: _Data) -> _Judged:
         evaluation=evaluate_answers(answers, valid.targets, classes),
         interpretation=interpret_answers(answers, valid.targets, paths=paths, classes=classes),
     )
+
+
+def _pick_styles(data: _Data, side: Side) -> FloatArray:
+    """(n, measures) of one side."""
+    style_of = dict(zip(data.table.digests, data.table.styles, strict=True))
+    return np.stack([style_of[digest] for digest in side.digests])
 
 
 def _export(run: _Run, data: _Data, trunk: Trunk, preprocess: Preprocess, fitted: Fitted, judged: _Judged) -> Exported:
@@ -425,7 +437,7 @@ def _report(
             created_at=datetime.now(UTC),
             evaluation=judged.evaluation,
             interpretation=judged.interpretation,
-            policy_statement=judged.calibration.promise.statement,
+            policy_statement=judged.calibration.statement,
             pictures="pictures held out of training",
             root=str(data.readable.root.absolute()),
             thumbnails=thumbnails,

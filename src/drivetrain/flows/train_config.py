@@ -10,6 +10,7 @@ from drivetrain.data.split import check_valid_share
 from drivetrain.errors import InvalidConfig
 from drivetrain.flows.fitting import FitOptions
 from drivetrain.flows.fixtures import FixtureSource
+from drivetrain.flows.policy_options import PolicyOptions
 from drivetrain.imaging.preprocess import Fit
 
 __all__ = ["METHODS", "TrainConfig"]
@@ -30,7 +31,12 @@ class TrainConfig:
     valid_share: float = 0.2  # of each class, where the data has no split of its own
     seed: int = 42
     fixtures: FixtureSource = "validation"
-    max_error: float = 0.05  # share of wrong decisions that the deferral promise allows
+    max_error: float | None = None  # these as in PolicyOptions
+    max_defer: float | None = None
+    per_class: bool = False
+    cost_error: float | None = None
+    cost_review: float | None = None
+    ood_alpha: float = 0.05
     views: int | None = None  # augmented views a picture; None: as the method has it
     epochs: int | None = None
     batch: int | None = None  # pictures a step
@@ -51,8 +57,7 @@ class TrainConfig:
         if self.seed < 0:
             raise InvalidConfig("--seed", got=self.seed, want="a whole number, at least 0")
         self._check_fit()
-        if not 0 < self.max_error < 1:
-            raise InvalidConfig("--max-error", got=self.max_error, want="a share between 0 and 1, such as 0.05")
+        _ = self.policy_options  # raises for what is off
 
     @property
     def fit_options(self) -> FitOptions:
@@ -65,6 +70,18 @@ class TrainConfig:
             lr=self.lr,
             class_weights=self.class_weights,
             resume=self.resume,
+        )
+
+    @property
+    def policy_options(self) -> PolicyOptions:
+        """What of it says when the model decides by itself."""
+        return PolicyOptions(
+            max_error=self.max_error,
+            max_defer=self.max_defer,
+            per_class=self.per_class,
+            cost_error=self.cost_error,
+            cost_review=self.cost_review,
+            ood_alpha=self.ood_alpha,
         )
 
     def _check_fit(self) -> None:

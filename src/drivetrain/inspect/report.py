@@ -21,6 +21,7 @@ from drivetrain.trust.label_evaluation import MultiLabelEvaluation
 from drivetrain.trust.learning_curve import LearningCurve
 from drivetrain.trust.value_evaluation import ValueEvaluation
 
+from .evaluation_sections import Section
 from .interpretation import AnyInterpretation, Interpretation, LabelInterpretation, ValueInterpretation
 from .learning_curve_plot import render_learning_curve
 from .report_values import number
@@ -54,6 +55,7 @@ class Report:
     unreadable: Sequence[tuple[str, str]] = ()  # path, reason
     notes: Sequence[str] = ()
     curve: LearningCurve | None = None  # where the user asked what more pictures would bring
+    sections: Sequence[Section] = ()  # further ones, before the worst misses
 
     def __post_init__(self) -> None:
         told, shown = self.evaluation, self.interpretation
@@ -80,7 +82,9 @@ def render_report(report: Report) -> str:
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["percent"] = percent
     page.filters["number"] = number
-    style, script = (loader.get_source(page, name)[0] for name in ("report.css", "report.js"))
+    names = ("report.css", *(["evaluation.css"] if report.sections else []))
+    style = "\n".join(loader.get_source(page, name)[0] for name in names)
+    script = loader.get_source(page, "report.js")[0]
     # the browser runs this script and no other, even if escaping failed somewhere
     script_digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return page.get_template(_KINDS[type(report.evaluation)][1]).render(

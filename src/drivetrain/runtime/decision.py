@@ -1,16 +1,15 @@
-"""How logits and frozen features become an answer."""
+"""How logits, frozen features and style become an answer."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivetrain.arrays import FloatArray
-from drivetrain.errors import BundleRefused, InvalidInput
 from drivetrain.runtime.prediction import (
     Answer,
     LabelDecision,
@@ -20,22 +19,33 @@ from drivetrain.runtime.prediction import (
     ValuePrediction,
 )
 from drivetrain.task import Task
-from drivetrain.trust.calibration import sigmoid, softmax
-from drivetrain.trust.conformal import label_set, p_value
-from drivetrain.trust.ood import NearestNeighbours
+from drivetrain.trust.calibration import scale_logits, sigmoid, softmax
+from drivetrain.trust.conformal import label_set
+
+from .known import KnownRule
+from .policy_values import WHERE, check_number, read_column, read_list, read_number, read_numbers, refuse
+
+if TYPE_CHECKING:
+    from .shifted import ShiftRule
 
 __all__ = ["AnyPolicy", "DecisionPolicy", "LabelPolicy", "ValuePolicy", "open_policy"]
 
-_WHERE = "manifest.decision"
-_UNIT = 1.001  # no number in a row at length 1 is larger; float16 rounds
 _MOST = float(np.finfo(np.float32).max)
+_MOST_BIAS = 100.0  # of a class, in nats: e**100 to 1 is no correction any more
 
 
 class AnyPolicy(Protocol):
     """The rule of one bundle, whatever its task."""
 
-    def decide(self, logits: FloatArray, frozen: FloatArray, classes: tuple[str, ...], version: str) -> Answer:
-        """The answer for one picture: logits (k,), frozen (f,), both finite."""
+    def decide(
+        self,
+        logits: FloatArray,
+        frozen: FloatArray,
+        classes: tuple[str, ...],
+        version: str,
+        style: FloatArray | None = None,
+    ) -> Answer:
+        """The answer for one picture: logits (k,), frozen (f,), finite; style (measures,), None: not judged."""
         ...
 
     def row(self, logits: FloatArray) -> FloatArray:
@@ -56,45 +66,114 @@ def open_policy(
     decision and arrays are those of flows.calibrate; feature_count is the width of the frozen features, output_count
     that of the logits. Raises BundleRefused (bundle_manifest) unless they are a whole policy of numbers that fit.
     """
-    if task == "multilabel":
-        return LabelPolicy(decision, arrays, feature_count=feature_count, output_count=output_count)
-    if task == "regression":
-        return ValuePolicy(decision, arrays, feature_count=feature_count, output_count=output_count)
-    return DecisionPolicy(decision, arrays, feature_count=feature_count)
+    policies: dict[Task, type[DecisionPolicy | LabelPolicy | ValuePolicy]] = {
+        "classification": DecisionPolicy,
+        "multilabel": LabelPolicy,
+        "regression": ValuePolicy,
+    }
+    return policies[task](decision, arrays, feature_count=feature_count, output_count=output_count)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Strangeness:
+    """What is strange about a picture, whatever is answered."""
+
+    ood_score: float
+    ood_p_value: float
+    reasons: tuple[Reason, ...]
+    shift_p_value: float | None
+    shifted_by: tuple[str, ...]
+
+
+class _StrangeRule:
+    """Whether a picture is unlike those the model knows, or like them in a style it has not seen."""
+
+    def __init__(self, decision: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], *, feature_count: int) -> None:
+        self._known = KnownRule(decision, arrays, feature_count=feature_count)
+        self._shift = _open_shift_rule(decision, arrays)
+
+    def judge(self, frozen: FloatArray, logits: FloatArray | None, style: FloatArray | None) -> _Strangeness:
+        """frozen (f,), calibrated logits (k,) or None, and the style, if it was measured."""
+        score, p_value, is_unknown = self._known.judge(frozen, logits)
+        reasons: list[Reason] = ["unknown"] if is_unknown else []
+        shift_p_value, words = None, tuple[str, ...]()
+        if self._shift is not None and style is not None:
+            shift_p_value, is_shifted, found = self._shift.judge(style)
+            if is_shifted:
+                reasons.append("shifted")
+                words = found
+        return _Strangeness(
+            ood_score=score,
+            ood_p_value=p_value,
+            reasons=tuple(reasons),
+            shift_p_value=shift_p_value,
+            shifted_by=words,
+        )
+
+
+def _open_shift_rule(decision: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> ShiftRule | None:
+    if "style" not in decision:  # bundles of before have none
+        return None
+    from .shifted import ShiftRule
+
+    return ShiftRule(decision, arrays)
 
 
 class DecisionPolicy:
     """The rule of one bundle that tells classes apart; made as `open_policy` says."""
 
-    def __init__(self, decision: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], *, feature_count: int) -> None:
-        self.temperature = _read_number(decision, "temperature", low=1e-3, high=1e3)
-        self.threshold = _read_number(decision, "threshold", low=0, high=1)
-        self.label_set_threshold = _read_number(decision, "label_set", "threshold", low=0, high=1)
-        self._known = _Known(decision, arrays, feature_count=feature_count)
+    def __init__(
+        self,
+        decision: Mapping[str, Any],
+        arrays: Mapping[str, NDArray[Any]],
+        *,
+        feature_count: int,
+        output_count: int,
+    ) -> None:
+        self.temperature = read_number(decision, "temperature", low=1e-3, high=1e3)
+        self.threshold = read_number(decision, "threshold", low=0, high=1)
+        self.label_set_threshold = read_number(decision, "label_set", "threshold", low=0, high=1)
+        # one number for each class, where the pictures were enough; else, and in bundles of before, None
+        self.bias = read_numbers(decision, "bias", length=output_count, low=-_MOST_BIAS, high=_MOST_BIAS)
+        self.class_thresholds = read_numbers(decision, "class_thresholds", length=output_count, low=0, high=1)
+        self.label_set_thresholds = read_numbers(
+            decision, "label_set", "thresholds", length=output_count, low=0, high=1
+        )
+        self._strange = _StrangeRule(decision, arrays, feature_count=feature_count)
 
-    def decide(self, logits: FloatArray, frozen: FloatArray, classes: tuple[str, ...], version: str) -> Prediction:
+    def decide(
+        self,
+        logits: FloatArray,
+        frozen: FloatArray,
+        classes: tuple[str, ...],
+        version: str,
+        style: FloatArray | None = None,
+    ) -> Prediction:
         """The answer for one picture: logits (k,), frozen (f,), both finite."""
-        probs = self.row(logits)
+        scaled = scale_logits(logits, temperature=self.temperature, bias=self.bias)
+        probs = softmax(scaled)
         best = int(np.argmax(probs))
-        score, strangeness, is_unknown = self._known.judge(frozen)
-        reasons: list[Reason] = ["unknown"] if is_unknown else []
-        if not probs[best] > self.threshold:
-            reasons.append("low_confidence")
+        strange = self._strange.judge(frozen, scaled, style)
+        threshold = self.threshold if self.class_thresholds is None else self.class_thresholds[best]
+        reasons = _add_doubt(strange.reasons, is_open=not probs[best] > threshold)
+        sets_at = self.label_set_threshold if self.label_set_thresholds is None else self.label_set_thresholds
         return Prediction(
             label=classes[best],
             probability=float(probs[best]),
             probabilities={name: float(p) for name, p in zip(classes, probs, strict=True)},
-            label_set=tuple(classes[i] for i in label_set(probs, self.label_set_threshold)),
-            ood_score=score,
-            ood_p_value=strangeness,
+            label_set=tuple(classes[i] for i in label_set(probs, sets_at)),
+            ood_score=strange.ood_score,
+            ood_p_value=strange.ood_p_value,
             decision="defer" if reasons else "accept",
-            reasons=tuple(reasons),
+            reasons=reasons,
             version=version,
+            shift_p_value=strange.shift_p_value,
+            shifted_by=strange.shifted_by,
         )
 
     def row(self, logits: FloatArray) -> FloatArray:
         """Calibrated probabilities (k,), summing to 1."""
-        return softmax(logits, temperature=self.temperature)
+        return softmax(scale_logits(logits, temperature=self.temperature, bias=self.bias))
 
 
 class LabelPolicy:
@@ -108,40 +187,46 @@ class LabelPolicy:
         feature_count: int,
         output_count: int,
     ) -> None:
-        rules = _read_list(decision, "labels", length=output_count)
-        where = f"{_WHERE}.labels"
-        self.temperatures = _read_column(rules, "temperature", low=1e-3, high=1e3, where=where)
-        self.thresholds = _read_column(rules, "threshold", low=0, high=1, where=where)
-        self.present_above = _read_column(rules, "present_above", low=0, high=1, where=where)
-        self.absent_below = _read_column(rules, "absent_below", low=0, high=1, where=where)
+        rules = read_list(decision, "labels", length=output_count)
+        where = f"{WHERE}.labels"
+        self.temperatures = read_column(rules, "temperature", low=1e-3, high=1e3, where=where)
+        self.thresholds = read_column(rules, "threshold", low=0, high=1, where=where)
+        self.present_above = read_column(rules, "present_above", low=0, high=1, where=where)
+        self.absent_below = read_column(rules, "absent_below", low=0, high=1, where=where)
         # by a hair both may be the threshold: no probability is then above the one and below the other
         if not bool((self.absent_below <= np.nextafter(self.present_above, 2)).all()):
-            raise _off(where, "a label both present and absent", "absent_below at most present_above")
-        self._known = _Known(decision, arrays, feature_count=feature_count)
+            raise refuse(where, "a label both present and absent", "absent_below at most present_above")
+        self._strange = _StrangeRule(decision, arrays, feature_count=feature_count)
 
     def decide(
-        self, logits: FloatArray, frozen: FloatArray, classes: tuple[str, ...], version: str
+        self,
+        logits: FloatArray,
+        frozen: FloatArray,
+        classes: tuple[str, ...],
+        version: str,
+        style: FloatArray | None = None,
     ) -> MultiLabelPrediction:
         """The answer for one picture: logits (k,), frozen (f,), both finite."""
-        probs = sigmoid(self.row(logits))
-        score, strangeness, is_unknown = self._known.judge(frozen)
+        log_odds = self.row(logits)
+        probs = sigmoid(log_odds)
+        strange = self._strange.judge(frozen, log_odds, style)
         decided: list[LabelDecision] = [
             "present" if p > high else "absent" if p < low else "defer"
             for p, high, low in zip(probs, self.present_above, self.absent_below, strict=True)
         ]
-        reasons: list[Reason] = ["unknown"] if is_unknown else []
-        if "defer" in decided:
-            reasons.append("low_confidence")
+        reasons = _add_doubt(strange.reasons, is_open="defer" in decided)
         likeliest = np.argsort(-probs, kind="stable")
         return MultiLabelPrediction(
             labels=tuple(classes[at] for at in likeliest if probs[at] > self.thresholds[at]),
             probabilities={name: float(p) for name, p in zip(classes, probs, strict=True)},
-            decisions={name: "defer" if is_unknown else one for name, one in zip(classes, decided, strict=True)},
-            ood_score=score,
-            ood_p_value=strangeness,
+            decisions={name: "defer" if strange.reasons else one for name, one in zip(classes, decided, strict=True)},
+            ood_score=strange.ood_score,
+            ood_p_value=strange.ood_p_value,
             decision="defer" if reasons else "accept",
-            reasons=tuple(reasons),
+            reasons=reasons,
             version=version,
+            shift_p_value=strange.shift_p_value,
+            shifted_by=strange.shifted_by,
         )
 
     def row(self, logits: FloatArray) -> FloatArray:
@@ -161,31 +246,40 @@ class ValuePolicy:
         output_count: int,
     ) -> None:
         interval = decision.get("interval")
-        widths = _read_list(interval if isinstance(interval, Mapping) else {}, "half_widths", length=output_count)
+        widths = read_list(interval if isinstance(interval, Mapping) else {}, "half_widths", length=output_count)
         self.half_widths = [
-            None if width is None else _check_number(width, f"{_WHERE}.interval.half_widths", low=0, high=_MOST)
+            None if width is None else check_number(width, f"{WHERE}.interval.half_widths", low=0, high=_MOST)
             for width in widths
         ]
-        self._known = _Known(decision, arrays, feature_count=feature_count)
+        self._strange = _StrangeRule(decision, arrays, feature_count=feature_count)
 
-    def decide(self, logits: FloatArray, frozen: FloatArray, classes: tuple[str, ...], version: str) -> ValuePrediction:
+    def decide(
+        self,
+        logits: FloatArray,
+        frozen: FloatArray,
+        classes: tuple[str, ...],
+        version: str,
+        style: FloatArray | None = None,
+    ) -> ValuePrediction:
         """The answer for one picture: logits (m,), frozen (f,), both finite."""
         values = [float(value) for value in self.row(logits)]
         ends = [
             None if width is None else (value - width, value + width)
             for value, width in zip(values, self.half_widths, strict=True)
         ]
-        score, strangeness, is_unknown = self._known.judge(frozen)
+        strange = self._strange.judge(frozen, None, style)
         return ValuePrediction(
             value=values[0],
             interval=ends[0],
             values=dict(zip(classes, values, strict=True)),
             intervals=dict(zip(classes, ends, strict=True)),
-            ood_score=score,
-            ood_p_value=strangeness,
-            decision="defer" if is_unknown else "accept",
-            reasons=("unknown",) if is_unknown else (),
+            ood_score=strange.ood_score,
+            ood_p_value=strange.ood_p_value,
+            decision="defer" if strange.reasons else "accept",
+            reasons=strange.reasons,
             version=version,
+            shift_p_value=strange.shift_p_value,
+            shifted_by=strange.shifted_by,
         )
 
     def row(self, logits: FloatArray) -> FloatArray:
@@ -193,66 +287,6 @@ class ValuePolicy:
         return np.asarray(logits, dtype=np.float64)
 
 
-class _Known:
-    """Whether a picture is like those the model knows: the out-of-domain part of every policy."""
-
-    def __init__(self, decision: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], *, feature_count: int) -> None:
-        self.flag_at = _read_number(decision, "ood", "flag_at", low=0, high=1)
-        k = _read_number(decision, "ood", "k", low=1, high=1e6)
-        known, reference = (_read_floats(arrays, name) for name in ("ood_known", "ood_calibration"))
-        try:
-            with np.errstate(all="ignore"):
-                self._ood = NearestNeighbours(known, k=int(k))
-        except InvalidInput as exc:
-            raise _off("reference.npz/ood_known", exc.got, exc.want) from None
-        if known.shape[1] != feature_count:
-            raise _off("reference.npz/ood_known", f"shape {known.shape}", f"rows of {feature_count} features")
-        if known.max() > _UNIT or known.min() < -_UNIT:
-            raise _off("reference.npz/ood_known", "rows longer than 1", "rows at length 1")
-        if reference.ndim != 1 or not bool(np.all(np.diff(reference) >= 0)):
-            raise _off("reference.npz/ood_calibration", f"shape {reference.shape}", "scores in ascending order")
-        self._reference = reference.astype(np.float64)
-
-    def judge(self, frozen: FloatArray) -> tuple[float, float, bool]:
-        """Score, p-value, and whether that is unknown, of features (f,)."""
-        score = float(self._ood.scores(frozen[np.newaxis])[0])
-        strangeness = p_value(self._reference, score)
-        return score, strangeness, strangeness <= self.flag_at
-
-
-def _read_number(decision: Mapping[str, Any], *keys: str, low: float, high: float) -> float:
-    value: Any = decision
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return _check_number(value, ".".join((_WHERE, *keys)), low=low, high=high)
-
-
-def _check_number(value: Any, where: str, *, low: float, high: float) -> float:
-    if type(value) not in (int, float) or not (math.isfinite(value) and low <= value <= high):
-        raise _off(where, value, f"a number from {low:g} to {high:g}")
-    return float(value)
-
-
-def _read_list(section: Mapping[str, Any], name: str, *, length: int) -> Sequence[Any]:
-    found = section.get(name)
-    if not isinstance(found, list | tuple) or len(found) != length:
-        got = f"{len(found)} of them" if isinstance(found, list | tuple) else found
-        raise _off(f"{_WHERE}.{name}", got, f"a list of {length}, one for each output")
-    return found
-
-
-def _read_column(rules: Sequence[Any], name: str, *, low: float, high: float, where: str) -> FloatArray:
-    values = [rule.get(name) if isinstance(rule, Mapping) else None for rule in rules]
-    return np.array([_check_number(value, f"{where}.{name}", low=low, high=high) for value in values])
-
-
-def _read_floats(arrays: Mapping[str, NDArray[Any]], name: str) -> FloatArray:
-    array = arrays.get(name)
-    if array is None or array.dtype.kind != "f" or not np.isfinite(array).all():
-        got = "no such array" if array is None else f"{array.dtype} of shape {array.shape}"
-        raise _off(f"reference.npz/{name}", got, "finite floats")
-    return array
-
-
-def _off(where: str, got: object, want: str) -> BundleRefused:
-    return BundleRefused("bundle_manifest", where, got=got, want=want)
+def _add_doubt(reasons: tuple[Reason, ...], *, is_open: bool) -> tuple[Reason, ...]:
+    """Those why the picture is strange, and then whether the answer is left open."""
+    return (*reasons, "low_confidence") if is_open else reasons

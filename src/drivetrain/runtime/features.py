@@ -1,4 +1,4 @@
-"""Pictures in, frozen trunk features and fingerprints out: each picture decoded and run at most once in its life."""
+"""Pictures in; frozen features, fingerprints and styles out: each picture decoded and run at most once in its life."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.fingerprint import FINGERPRINT_LENGTH, FINGERPRINT_VERSION, fingerprint
 from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.imaging.preprocess import Preprocess
+from drivetrain.imaging.style_measures import STYLE_MEASURES, STYLE_MEASURES_VERSION, StyledPreprocess
 from drivetrain.progress import Progress
 from drivetrain.runtime.feature_cache import FeatureCache, FileStamp, stamp_file
 from drivetrain.runtime.parallel import callers_for, map_in_order
@@ -45,6 +46,11 @@ class FrozenTrunk:
         """The same for a fingerprint: it is made of the preprocessed pixels, whatever network reads them."""
         return hashlib.sha256(f"fingerprint:{FINGERPRINT_VERSION}:{self.preprocess.digest}".encode()).digest()
 
+    @property
+    def style_recipe(self) -> bytes:
+        """The same for a style, which is measured on those pixels too."""
+        return hashlib.sha256(f"style:{STYLE_MEASURES_VERSION}:{self.preprocess.digest}".encode()).digest()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureTable:
@@ -52,6 +58,7 @@ class FeatureTable:
 
     features: FloatArray  # (n, feature_count) float32
     fingerprints: FloatArray  # (n, FINGERPRINT_LENGTH) float32: what `imaging.fingerprint` finds copies by
+    styles: FloatArray  # (n, measures) float32: what `imaging.style_measures` gives, and `flows.fit_shift` learns from
     rows: tuple[int, ...]  # which of the files asked for each row is
     digests: tuple[bytes, ...]  # sha256 of each row's file
     unreadable: tuple[tuple[int, str], ...]  # (which file, why)
@@ -63,30 +70,38 @@ class _Found:
     sha256: bytes | None = None
     vector: FloatArray | None = None
     fingerprint: FloatArray | None = None
+    style: FloatArray | None = None
     is_new: bool = False
     reason: str = ""
 
     @property
     def is_whole(self) -> bool:
-        return self.vector is not None and self.fingerprint is not None
+        return self.vector is not None and self.fingerprint is not None and self.style is not None
 
 
 @dataclass(slots=True)
 class _Pending:
     vectors: list[tuple[bytes, FloatArray]] = field(default_factory=list)
     fingerprints: list[tuple[bytes, FloatArray]] = field(default_factory=list)
+    styles: list[tuple[bytes, FloatArray]] = field(default_factory=list)
     files: list[tuple[FileStamp, bytes]] = field(default_factory=list)
 
     def take(self, state: _Found, stamp: FileStamp | None) -> None:
         if state.sha256 is None or stamp is None:
             return
         self.files.append((stamp, state.sha256))
-        if state.vector is not None and state.fingerprint is not None:
+        if state.vector is not None and state.fingerprint is not None and state.style is not None:
             self.vectors.append((state.sha256, state.vector))
             self.fingerprints.append((state.sha256, state.fingerprint))
+            self.styles.append((state.sha256, state.style))
 
     def commit(self, trunk: FrozenTrunk, cache: FeatureCache) -> None:
-        cache.add_together({trunk.recipe: self.vectors, trunk.fingerprint_recipe: self.fingerprints}, self.files)
+        vectors = {
+            trunk.recipe: self.vectors,
+            trunk.fingerprint_recipe: self.fingerprints,
+            trunk.style_recipe: self.styles,
+        }
+        cache.add_together(vectors, self.files)
 
 
 def extract_features(
@@ -98,8 +113,8 @@ def extract_features(
     limits: DecodeLimits,
     progress: Progress,
 ) -> FeatureTable:
-    """Features and fingerprints of `files`. What the cache holds of both is neither read, decoded nor run; what it
-    lacks is added to it.
+    """Features, fingerprints and styles of `files`. What the cache holds of all three is neither read, decoded nor run;
+    what it lacks is added to it.
 
     A file that cannot be read is named in `unreadable`. Ctrl-C keeps what was done: the next run goes on from there.
     """
@@ -112,11 +127,14 @@ def extract_features(
     rows = [i for i, state in enumerate(found) if state.is_whole]
     features: FloatArray = np.empty((len(rows), trunk.feature_count), dtype=np.float32)
     fingerprints: FloatArray = np.empty((len(rows), FINGERPRINT_LENGTH), dtype=np.float32)
+    styles: FloatArray = np.empty((len(rows), len(STYLE_MEASURES)), dtype=np.float32)
     for row, index in enumerate(rows):
-        features[row], fingerprints[row] = found[index].vector, found[index].fingerprint
+        one = found[index]
+        features[row], fingerprints[row], styles[row] = one.vector, one.fingerprint, one.style
     return FeatureTable(
         features=features,
         fingerprints=fingerprints,
+        styles=styles,
         rows=tuple(rows),
         digests=tuple(found[i].sha256 or b"" for i in rows),
         unreadable=tuple((i, state.reason) for i, state in enumerate(found) if state.reason),
@@ -150,8 +168,10 @@ def _recall(found: Sequence[_Found], trunk: FrozenTrunk, cache: FeatureCache) ->
     shas = [state.sha256 for state in lacking if state.sha256 is not None]
     vectors = cache.features(trunk.recipe, shas, feature_count=trunk.feature_count)
     fingerprints = cache.features(trunk.fingerprint_recipe, shas, feature_count=FINGERPRINT_LENGTH)
+    styles = cache.features(trunk.style_recipe, shas, feature_count=len(STYLE_MEASURES))
     for state, sha256 in zip(lacking, shas, strict=True):
         state.vector, state.fingerprint = vectors.get(sha256), fingerprints.get(sha256)
+        state.style = styles.get(sha256)
 
 
 def _compute(
@@ -167,8 +187,9 @@ def _compute(
     progress: Progress,
 ) -> None:
     session = Session(trunk.model)
+    preprocess = StyledPreprocess(trunk.preprocess)
     # a picture that was moved, copied or touched is read and hashed, not run again
-    known = cache.known(trunk.recipe) & cache.known(trunk.fingerprint_recipe)
+    known = cache.known(trunk.recipe) & cache.known(trunk.fingerprint_recipe) & cache.known(trunk.style_recipe)
 
     def work(index: int) -> _Found:
         name = str(files[index])
@@ -177,11 +198,14 @@ def _compute(
             sha256 = hashlib.sha256(data).digest()
             if sha256 in known:
                 return _Found(sha256=sha256)
-            pixels = trunk.preprocess.from_bytes(data, name=name, limits=limits)
+            pixels, style = preprocess.from_bytes(data, name=name, limits=limits)
         except UnreadablePicture as exc:
             return _Found(reason=exc.reason)
-        vector = session.run(["frozen"], pixels[np.newaxis])[0][0]
-        return _Found(sha256=sha256, vector=vector, fingerprint=fingerprint(pixels), is_new=True)
+        before = found[index]
+        # what was read before styles were measured, or otherwise, is not run again for one
+        is_run = before.vector is not None and before.sha256 == sha256
+        vector = before.vector if is_run else session.run(["frozen"], pixels[np.newaxis])[0][0]
+        return _Found(sha256=sha256, vector=vector, fingerprint=fingerprint(pixels), style=style, is_new=True)
 
     with progress.task("Reading pictures", total=len(todo)) as advance:
         while todo:

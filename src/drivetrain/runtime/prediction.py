@@ -27,6 +27,8 @@ class Prediction:
     reasons: tuple[Reason, ...] = ()
     version: str = ""  # name and first 12 digits of the bundle's content digest
     prediction_id: str | None = None  # set once the prediction is stored
+    shift_p_value: float | None = None  # share of known pictures whose style is at least as odd; None: not measured
+    shifted_by: tuple[str, ...] = ()  # in words, what is new about its style; where `shifted` is among the reasons
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""
@@ -35,12 +37,8 @@ class Prediction:
             "probability": self.probability,
             "probabilities": dict(self.probabilities),
             "label_set": list(self.label_set),
-            "ood_score": self.ood_score,
-            "ood_p_value": self.ood_p_value,
-            "decision": self.decision,
-            "reasons": list(self.reasons),
-            "version": self.version,
-        } | ({"prediction_id": self.prediction_id} if self.prediction_id else {})
+            **_tell_decision(self),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +58,8 @@ class MultiLabelPrediction:
     reasons: tuple[Reason, ...] = ()
     version: str = ""
     prediction_id: str | None = None
+    shift_p_value: float | None = None
+    shifted_by: tuple[str, ...] = ()
 
     @property
     def open_labels(self) -> tuple[str, ...]:
@@ -94,6 +94,8 @@ class ValuePrediction:
     reasons: tuple[Reason, ...] = ()
     version: str = ""
     prediction_id: str | None = None
+    shift_p_value: float | None = None
+    shifted_by: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""
@@ -109,11 +111,9 @@ class ValuePrediction:
 Answer = Prediction | MultiLabelPrediction | ValuePrediction
 
 
-def _tell_decision(answer: MultiLabelPrediction | ValuePrediction) -> dict[str, Any]:
-    return {
-        "ood_score": answer.ood_score,
-        "ood_p_value": answer.ood_p_value,
-        "decision": answer.decision,
-        "reasons": list(answer.reasons),
-        "version": answer.version,
-    } | ({"prediction_id": answer.prediction_id} if answer.prediction_id else {})
+def _tell_decision(answer: Answer) -> dict[str, Any]:
+    told: dict[str, Any] = {"ood_score": answer.ood_score, "ood_p_value": answer.ood_p_value}
+    if answer.shift_p_value is not None:  # a model that knows no styles answers as it always did
+        told |= {"shift_p_value": answer.shift_p_value, "shifted_by": list(answer.shifted_by)}
+    told |= {"decision": answer.decision, "reasons": list(answer.reasons), "version": answer.version}
+    return told | ({"prediction_id": answer.prediction_id} if answer.prediction_id else {})

@@ -18,6 +18,7 @@ from drivetrain.errors import BundleRefused, InvalidInput, NotFound, Unavailable
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.imaging.preprocess import Preprocess
+from drivetrain.imaging.style_measures import StyledPreprocess
 from drivetrain.runtime.decision import AnyPolicy, open_policy
 from drivetrain.runtime.parallel import callers_for, map_in_order
 from drivetrain.runtime.prediction import Answer
@@ -41,6 +42,7 @@ class Predictor:
         self.limits = limits or DecodeLimits()
         self.threads = threads
         self.preprocess = _read_preprocess(self.manifest)
+        self._styled = StyledPreprocess(self.preprocess)
         self._session, self._feature_count = _open_model(bundle.members["model.onnx"], self.manifest, self.preprocess)
         self.policy: AnyPolicy = open_policy(
             self.task,
@@ -72,8 +74,13 @@ class Predictor:
         A PIL image or an array is already decoded, so the fast decoding of large JPEGs does not apply to it: its
         probabilities may differ from those of its file in the third digit. Raises UnreadablePicture, NotFound.
         """
-        logits, frozen = self._run(self._pixels(picture, name))
-        return self.policy.decide(logits, frozen, self.classes, self.version)
+        logits, frozen, style = self.ask(picture, name=name)
+        return self.policy.decide(logits, frozen, self.classes, self.version, style=style)
+
+    def ask(self, picture: Picture, *, name: str | None = None) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """What is decided on: logits (k,), frozen features (f,), style (measures,). Raises as `predict`."""
+        pixels, style = self._read(picture, name)
+        return *self._run(pixels), style
 
     def predict_many(self, pictures: Iterable[Picture]) -> Iterator[Answer | UnreadablePicture]:
         """An answer for each picture, in order, on all threads; an unreadable one gives its error in its place."""
@@ -88,19 +95,20 @@ class Predictor:
 
         return map_in_order(work, pictures, threads=callers_for(self.threads))
 
-    def _pixels(self, picture: Picture, name: str | None) -> FloatArray:
+    def _read(self, picture: Picture, name: str | None) -> tuple[FloatArray, FloatArray]:
+        """Pixels (3, size, size) and style."""
         if isinstance(picture, str | Path):
             path = Path(picture)
             if not path.exists():
                 raise NotFound("picture", got=str(path), want="a picture file")
             data = read_picture_file(path, name=name or str(path), limits=self.limits)
-            return self.preprocess.from_bytes(data, name=name or str(path), limits=self.limits)
+            return self._styled.from_bytes(data, name=name or str(path), limits=self.limits)
         if isinstance(picture, bytes):
-            return self.preprocess.from_bytes(picture, name=name or "picture", limits=self.limits)
+            return self._styled.from_bytes(picture, name=name or "picture", limits=self.limits)
         if isinstance(picture, Image.Image):
-            return self.preprocess.from_image(picture)
+            return self._styled.from_image(picture)
         if isinstance(picture, np.ndarray):
-            return self.preprocess.from_array(picture)
+            return self._styled.from_array(picture)
         raise InvalidInput("picture", got=type(picture).__name__, want="a path, bytes, a PIL image or a numpy array")
 
     def _run(self, pixels: FloatArray, *, deadline_s: float | None = None) -> tuple[FloatArray, FloatArray]:

@@ -62,16 +62,34 @@ PREDICTION_SCHEMA: dict[str, Any] = {
         "ood_score": {"type": "number", "description": "Higher is stranger."},
         "ood_p_value": {**_SHARE, "description": "Share of known pictures at least as strange."},
         "decision": {"enum": ["accept", "defer"], "description": "defer: a person should look at this picture."},
-        "reasons": {"type": "array", "items": {"enum": ["unknown", "shifted", "low_confidence"]}},
+        "reasons": {
+            "type": "array",
+            "items": {"enum": ["unknown", "shifted", "low_confidence"]},
+            "description": (
+                "unknown: unlike anything it was trained on; shifted: the right kind of thing, in a style it has not "
+                "seen; low_confidence: not sure enough."
+            ),
+        },
         "version": {"type": "string", "description": "The model that answered."},
         "prediction_id": {"type": "string", "description": "Present once the prediction is stored."},
+        "shift_p_value": {
+            **_SHARE,
+            "description": "Share of known pictures whose style is at least as odd; absent where it knows no styles.",
+        },
+        "shifted_by": {
+            "type": "array",
+            "items": _TEXT,
+            "description": "What is new about the style, such as darker or blurrier; empty unless shifted.",
+        },
     },
 }
 _INTERVAL = {"type": ["array", "null"], "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
 _SHARED = {
     name: PREDICTION_SCHEMA["properties"][name]
-    for name in ("name", "ood_score", "ood_p_value", "decision", "version", "prediction_id")
-}
+    for name in (
+        "name", "ood_score", "ood_p_value", "decision", "version", "prediction_id", "shift_p_value", "shifted_by",
+    )
+}  # fmt: skip
 MULTILABEL_SCHEMA: dict[str, Any] = {
     "type": "object",
     "description": "The answer of a model that finds any number of labels.",
@@ -95,7 +113,7 @@ MULTILABEL_SCHEMA: dict[str, Any] = {
             "additionalProperties": {"enum": ["present", "absent", "defer"]},
             "description": "For each label; defer: a person should say whether it is there.",
         },
-        "reasons": {"type": "array", "items": {"enum": ["unknown", "shifted", "low_confidence"]}},
+        "reasons": PREDICTION_SCHEMA["properties"]["reasons"],
     },
 }  # fmt: skip
 VALUE_SCHEMA: dict[str, Any] = {

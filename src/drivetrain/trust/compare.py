@@ -41,6 +41,7 @@ class Comparison:
     n_worse: int
     interval: str  # how the interval was made
     test: str  # how the p-value was made
+    counted: float = 1.0  # for how many pictures each counts: below 1 where those of a group are alike
 
     @property
     def is_told_apart(self) -> bool:
@@ -66,9 +67,20 @@ class Comparison:
             f"({paired}, 95 % {self._show(self.low, digits)} to {self._show(self.high, digits)})"
         )
 
+    @property
+    def p_value_words(self) -> str:
+        """What the p-value is, and what it is not, for whoever has to act on it."""
+        return (
+            f"p = {self.p_value:.2g}: if the two were equally good, luck alone would part them at least this far in "
+            f"{_tell_chance(self.p_value)}. It is not the chance that they are equally good, nor does it give the "
+            "chance that one is better. A large p does not show that they are equal, only that these pictures do not "
+            "tell them apart; a small p does not show that the difference matters: the interval says how large it is."
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`, under the names of the fields."""
-        return {**asdict(self), "is_told_apart": self.is_told_apart, "sentence": self.sentence}
+        words = {"sentence": self.sentence, "p_value_words": self.p_value_words}
+        return {**asdict(self), "is_told_apart": self.is_told_apart, **words}
 
     def _show(self, value: float, digits: int, *, sign: str = "-") -> str:
         shown = f"{100 * value if self.is_share else value:{sign}.{digits}f}"
@@ -172,6 +184,7 @@ def compare_right(
         n_worse=n_worse,
         interval="Tango's score interval" + ("" if pieces.is_single else ", pictures counted by group"),
         test=test,
+        counted=counted,
     )
 
 
@@ -217,6 +230,14 @@ def compare_scores(
         interval=f"BCa bootstrap of {'pictures' if pieces.is_single else 'groups'}, at least Student's t",
         test="sign flips" if pieces.is_single else "sign flips by group",
     )
+
+
+def _tell_chance(p_value: float) -> str:
+    """0.031 -> "about 3 of 100 such comparisons"."""
+    for per in (100, 1_000, 10_000):
+        if p_value * per >= 0.95:
+            return f"about {p_value * per:.0f} of {per:,} such comparisons"
+    return "fewer than 1 of 10,000 such comparisons"
 
 
 def _subtract(scores: FloatArray | BoolArray, reference_scores: FloatArray | BoolArray) -> FloatArray:

@@ -10,8 +10,9 @@ from scipy.special import bdtr
 
 from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.errors import InvalidInput
+from drivetrain.trust.estimate import wilson_interval
 
-__all__ = ["Promise", "certify_threshold", "choose_start", "labels_needed"]
+__all__ = ["Promise", "certify_threshold", "choose_start", "labels_needed", "rank_sure"]
 
 _SURE_START = 0.001  # chance of so few errors if the risk were max_error: a start that others are likely to confirm
 
@@ -34,13 +35,25 @@ class Promise:
     n_needed: int  # accepted pictures without an error that the promise takes at least
 
     @property
+    def coverage(self) -> float:
+        """The share of the calibration pictures that the rule decides by itself; 0 without a promise."""
+        return self.n_accepted / self.n_calibration if self.n_calibration else 0.0
+
+    @property
+    def coverage_interval(self) -> tuple[float, float]:
+        """Of the coverage, 95 %."""
+        return wilson_interval(self.n_accepted, self.n_calibration)
+
+    @property
     def statement(self) -> str:
         """The promise, or its absence, for a person."""
         share, surety = f"{100 * self.max_error:g} %", f"{100 * self.confidence:g} %"
         if self.is_certified:
+            low, high = (f"{100 * end:.0f}" for end in self.coverage_interval)
             return (
                 f"Of the pictures it decides by itself, at most {share} are wrong ({surety} confidence, from "
-                f"{self.n_accepted} decisions, {self.n_wrong} of them wrong, on {self.n_calibration} kept apart)."
+                f"{self.n_accepted} decisions, {self.n_wrong} of them wrong, on {self.n_calibration} kept apart). "
+                f"It decides {100 * self.coverage:.0f} % of such pictures by itself (95 % interval {low} to {high})."
             )
         return (
             f"No promise: {self.n_calibration} pictures kept apart could not show that at most {share} of its own "
@@ -61,7 +74,7 @@ def choose_start(scores: FloatArray, is_wrong: BoolArray, eligible: BoolArray, *
     with 1 % of such labels and 400 pictures it comes to a promise in 51 % of draws, begun here in 89 %.
     Source: Laufer-Goldshtein et al. 2023, arXiv:2210.07913 (the order of tests from a part of the data of its own).
     """
-    order, wrong = _rank(scores, is_wrong, eligible)
+    order, wrong = rank_sure(scores, is_wrong, eligible)
     passed = np.flatnonzero(bdtr(wrong, np.arange(1, len(order) + 1), max_error) <= _SURE_START)
     return float(passed[0] + 1) / len(order) if len(passed) else 0.0
 
@@ -82,30 +95,32 @@ def certify_threshold(
     could pass, one picture at a time; at each, k accepted and e wrong, the claim "risk > max_error" is rejected while
     P(Bin(k, max_error) <= e) <= 1 - confidence; the first that is not ends the walk (fixed sequence, so no correction
     for the number of tries). The threshold is the (k+1)-th score and only scores strictly above it count, so ties are
-    never split. Source: Geifman and El-Yaniv 2017; Angelopoulos et al. 2021 (learn then test).
+    never split. None of it holds for out-of-fold predictions: each comes from another model than the one promised for.
+    Source: Geifman and El-Yaniv 2017; Angelopoulos et al. 2021 (learn then test).
     """
     if not (0 < max_error < 1 and 0 < confidence < 1):
         raise InvalidInput("promise", got=(max_error, confidence), want="two shares between 0 and 1")
-    order, wrong = _rank(scores, is_wrong, eligible)
-    ranked = scores[order]
+    order, wrong = rank_sure(scores, is_wrong, eligible)
+    ranked = np.asarray(scores)[order]
     needed = labels_needed(max_error, confidence=confidence)
     first = max(needed, math.ceil(start * len(order)))
-    best: tuple[float, int, int] | None = None
-    for tried in range(first, len(order) + 1):
-        threshold = float(ranked[tried]) if tried < len(order) else float(np.nextafter(ranked[-1], -np.inf))
-        k = int(np.searchsorted(-ranked, -threshold, side="left"))  # strictly above the threshold
-        if k < first:
-            continue  # ties hold this one below the first count: it was no test yet
-        errors = int(wrong[k - 1])
-        if bdtr(errors, k, max_error) > 1 - confidence:
-            break
-        best = (threshold, k, errors)
-    threshold, k, errors = best if best is not None else (1.0 - max_error, 0, 0)
+    threshold, k, errors = 1.0 - max_error, 0, 0
+    if len(order) >= first:
+        below = np.append(ranked, np.nextafter(ranked[-1], -np.inf))  # the last threshold accepts every picture
+        thresholds = below[first:]
+        counts = np.searchsorted(-ranked, -thresholds, side="left")  # strictly above each threshold
+        is_test = counts >= first  # ties hold the others below the first count: these were no tests
+        risky = bdtr(wrong[np.maximum(counts, 1) - 1], counts, max_error) > 1 - confidence
+        failed = np.flatnonzero(is_test & risky)
+        passed = np.flatnonzero(is_test[: failed[0] if len(failed) else None])
+        if len(passed):
+            threshold, k = float(thresholds[passed[-1]]), int(counts[passed[-1]])
+            errors = int(wrong[k - 1])
     return Promise(
         threshold=threshold,
         max_error=max_error,
         confidence=confidence,
-        is_certified=best is not None,
+        is_certified=k > 0,
         n_calibration=len(scores),
         n_accepted=k,
         n_wrong=errors,
@@ -113,7 +128,7 @@ def certify_threshold(
     )
 
 
-def _rank(scores: FloatArray, is_wrong: BoolArray, eligible: BoolArray) -> tuple[IntArray, IntArray]:
+def rank_sure(scores: FloatArray, is_wrong: BoolArray, eligible: BoolArray) -> tuple[IntArray, IntArray]:
     """Which pictures, the surest first, and how many are wrong up to each; both (number of eligible,)."""
     picked = np.flatnonzero(eligible)
     order = picked[np.argsort(-scores[picked], kind="stable")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -10,10 +11,36 @@ import numpy as np
 from drivetrain.arrays import BoolArray, FloatArray
 from drivetrain.errors import InvalidInput
 
-__all__ = ["bootstrap_interval", "draw_counts", "mean_of_rows", "weigh", "wilson_interval"]
+__all__ = [
+    "Rate",
+    "bootstrap_interval",
+    "draw_counts",
+    "mean_of_rows",
+    "mean_with_interval",
+    "weigh",
+    "wilson_interval",
+]
 
 _BLOCK_VALUES = 2_000_000  # values drawn at a time: 16 MB, whatever the number of pictures
 _MOST_COUNTS, _LEAST_REPEATS = 40_000_000, 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """A share of n things, with Wilson's 95 % interval; a share of nothing is None, with the interval (0, 1)."""
+
+    hits: int
+    n: int
+    share: float | None
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, marks: BoolArray) -> Rate:
+        """The share of true ones among marks (n,)."""
+        hits, n = int(marks.sum()), len(marks)
+        low, high = wilson_interval(hits, n)
+        return cls(hits=hits, n=n, share=hits / n if n else None, low=low, high=high)
 
 
 def wilson_interval(hits: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
@@ -34,6 +61,12 @@ def wilson_interval(hits: int, n: int, *, confidence: float = 0.95) -> tuple[flo
     half = z / (1 + spread) * (share * (1 - share) / n + spread / (4 * n)) ** 0.5
     # at the ends the formula gives 0 and 1 but for rounding, which must not show as -1e-17
     return (0.0 if hits == 0 else middle - half), (1.0 if hits == n else middle + half)
+
+
+def mean_with_interval(name: str, values: FloatArray) -> dict[str, float]:
+    """{name, name_low, name_high}: the mean of values (n,) and the ends of its bootstrap interval, as fields."""
+    low, high = bootstrap_interval(values)
+    return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def mean_of_rows(samples: FloatArray) -> FloatArray:

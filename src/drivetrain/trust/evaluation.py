@@ -10,7 +10,8 @@ import numpy as np
 
 from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.errors import InvalidInput
-from drivetrain.trust.estimate import bootstrap_interval, wilson_interval
+from drivetrain.trust.calibration_interval import calibration_error_interval
+from drivetrain.trust.estimate import mean_with_interval, wilson_interval
 from drivetrain.trust.reliability import (
     ReliabilityBin,
     brier_losses,
@@ -64,7 +65,7 @@ class DeferralEvaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OodEvaluation:
-    """How many pictures were taken for something the model does not know."""
+    """How many pictures were taken for something the model does not know, or for a style it has not seen."""
 
     n_flagged: int
     rate: float
@@ -90,12 +91,15 @@ class Evaluation:
     brier_low: float
     brier_high: float
     ece: float  # expected calibration error, equal-mass bins
+    ece_low: float
+    ece_high: float
     classes: tuple[str, ...]
     per_class: tuple[ClassEvaluation, ...]  # in the order of classes
     confusion: tuple[tuple[int, ...], ...]  # (k, k) counts, a row a true class, a column a predicted one
     reliability: tuple[ReliabilityBin, ...]
     deferral: DeferralEvaluation
     ood: OodEvaluation
+    shifted: OodEvaluation  # of the right kind, in a style it has not seen
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`, under the names of the fields."""
@@ -113,19 +117,22 @@ def evaluate_predictions(
     classes: Sequence[str],
     accepted: BoolArray,
     flagged: BoolArray,
+    shifted: BoolArray | None = None,
 ) -> Evaluation:
     """Measure predictions against labels.
 
     probs is (n, k), rows summing to 1; labels is (n,), each in [0, k); classes are the k names; accepted says
-    which pictures the model decides alone, flagged which it takes for out of domain, both (n,).
-    Shares have Wilson intervals, mean losses percentile bootstrap intervals (2,000 resamples, fixed seed).
-    Raises InvalidInput if n is 0 or shapes do not fit.
+    which pictures the model decides alone, flagged which it takes for out of domain, shifted for a style it has
+    not seen (None: it does not look), all (n,). Shares have Wilson intervals, mean losses percentile bootstrap
+    intervals (2,000 resamples, fixed seed), the calibration error that of `calibration_error_interval`. Raises
+    InvalidInput if n is 0 or shapes do not fit.
     """
     checked = check_probabilities(probs, labels)
     n, k = checked.shape
     if len(classes) != k or len(set(classes)) != k:
         raise InvalidInput("classes", got=list(classes), want=f"{k} different names, one for each column of probs")
-    for name, marks in (("accepted", accepted), ("flagged", flagged)):
+    odd = np.zeros(n, dtype=np.bool_) if shifted is None else shifted
+    for name, marks in (("accepted", accepted), ("flagged", flagged), ("shifted", odd)):
         if marks.shape != (n,) or marks.dtype != np.bool_:
             raise InvalidInput(name, got=f"{marks.dtype} of shape {marks.shape}", want=f"bool of shape ({n},)")
     predicted = checked.argmax(axis=1)
@@ -133,9 +140,8 @@ def evaluate_predictions(
     per_class = tuple(_class_evaluation(label, confusion, i) for i, label in enumerate(classes))
     n_correct = int(np.trace(confusion))
     accuracy_low, accuracy_high = wilson_interval(n_correct, n)
-    logs, briers = log_losses(checked, labels), brier_losses(checked, labels)
-    log_loss_low, log_loss_high = bootstrap_interval(logs)
-    brier_low, brier_high = bootstrap_interval(briers)
+    reliability = reliability_bins(checked, labels)
+    ece_low, ece_high = calibration_error_interval(checked.max(axis=1), predicted == labels, reliability)
     return Evaluation(
         n=n,
         n_correct=n_correct,
@@ -144,19 +150,18 @@ def evaluate_predictions(
         accuracy_high=accuracy_high,
         balanced_accuracy=_mean([row.recall for row in per_class]),
         macro_f1=_mean([row.f1 for row in per_class]),
-        log_loss=float(logs.mean()),
-        log_loss_low=log_loss_low,
-        log_loss_high=log_loss_high,
-        brier=float(briers.mean()),
-        brier_low=brier_low,
-        brier_high=brier_high,
+        **mean_with_interval("log_loss", log_losses(checked, labels)),
+        **mean_with_interval("brier", brier_losses(checked, labels)),
         ece=expected_calibration_error(checked, labels),
+        ece_low=ece_low,
+        ece_high=ece_high,
         classes=tuple(classes),
         per_class=per_class,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
-        reliability=reliability_bins(checked, labels),
+        reliability=reliability,
         deferral=measure_deferral(accepted, predicted != labels),
         ood=measure_ood(flagged),
+        shifted=measure_ood(odd),
     )
 
 
@@ -202,7 +207,7 @@ def measure_deferral(accepted: BoolArray, wrong: BoolArray) -> DeferralEvaluatio
 
 
 def measure_ood(flagged: BoolArray) -> OodEvaluation:
-    """flagged (n,): what is taken for out of domain; with a Wilson interval."""
+    """flagged (n,): what is taken for out of domain, or for shifted; with a Wilson interval."""
     n_flagged = int(flagged.sum())
     low, high = wilson_interval(n_flagged, len(flagged))
     return OodEvaluation(n_flagged=n_flagged, rate=n_flagged / len(flagged), rate_low=low, rate_high=high)

@@ -10,7 +10,7 @@ import numpy as np
 
 from drivetrain.arrays import BoolArray, FloatArray
 from drivetrain.errors import InvalidInput
-from drivetrain.trust.estimate import draw_counts, weigh, wilson_interval
+from drivetrain.trust.estimate import draw_counts, mean_with_interval, weigh, wilson_interval
 from drivetrain.trust.evaluation import DeferralEvaluation, OodEvaluation, measure_deferral, measure_ood
 
 __all__ = ["LabelEvaluation", "MultiLabelEvaluation", "average_precision", "evaluate_labels"]
@@ -68,11 +68,14 @@ class MultiLabelEvaluation:
     micro_f1: float | None
     wrong_share: float  # of all labels of all pictures, by the best guess (Hamming loss)
     brier: float  # mean over labels of the squared distance, in [0, 1]
+    brier_low: float
+    brier_high: float
     ece: float  # expected calibration error of a label's probability, mean over labels
     classes: tuple[str, ...]
     per_label: tuple[LabelEvaluation, ...]  # in the order of classes
     deferral: DeferralEvaluation  # pictures of which the model decided every label, and had one wrong
     ood: OodEvaluation
+    shifted: OodEvaluation  # of the right kind, in a style it has not seen
     task: str = "multilabel"
 
     def as_json(self) -> dict[str, Any]:
@@ -99,15 +102,18 @@ def evaluate_labels(
     guessed: BoolArray,
     decided: BoolArray,
     flagged: BoolArray,
+    shifted: BoolArray | None = None,
 ) -> MultiLabelEvaluation:
     """Measure predictions against labels.
 
     probs is (n, k), a probability for each label by itself; targets is (n, k) of 0 and 1; guessed says which labels the
-    best guess holds, decided which the model answers alone, both (n, k); flagged (n,) which pictures are out of domain.
-    Shares have Wilson intervals; F1 and average precision percentile bootstrap intervals over pictures (1,000
-    resamples, fixed seed). Raises InvalidInput if n is 0 or shapes do not fit.
+    best guess holds, decided which the model answers alone, both (n, k); flagged which pictures are out of domain,
+    shifted which are of a style it has not seen (None: it does not look), both (n,). Shares have Wilson intervals; F1
+    and average precision percentile bootstrap intervals over pictures (1,000 resamples, fixed seed). Raises
+    InvalidInput if n is 0 or shapes do not fit.
     """
-    truth = _check(probs, targets, classes, guessed, decided, flagged)
+    odd = np.zeros(len(probs), dtype=np.bool_) if shifted is None else shifted
+    truth = _check(probs, targets, classes, guessed=guessed, decided=decided, flagged=flagged, shifted=odd)
     n, k = truth.shape
     counts = draw_counts(n, repeats=min(_REPEATS, _MOST_DRAWN // (n * k)))
     scores = [_bootstrap(probs[:, at], truth[:, at], guessed[:, at], counts) for at in range(k)]
@@ -132,12 +138,13 @@ def evaluate_labels(
         ),
         micro_f1=2 * n_both / (n_said + n_there) if n_said + n_there else None,
         wrong_share=float(wrong.mean()),
-        brier=float(((probs - truth) ** 2).mean()),
+        **mean_with_interval("brier", ((probs - truth) ** 2).mean(axis=1)),
         ece=float(np.mean([_calibration_error(probs[:, at], truth[:, at]) for at in range(k)])),
         classes=tuple(classes),
         per_label=rows,
         deferral=measure_deferral(np.asarray(decided.all(axis=1)), np.asarray((wrong & decided).any(axis=1))),
         ood=measure_ood(flagged),
+        shifted=measure_ood(odd),
     )
 
 
@@ -145,9 +152,7 @@ def _check(
     probs: FloatArray,
     targets: FloatArray,
     classes: Sequence[str],
-    guessed: BoolArray,
-    decided: BoolArray,
-    flagged: BoolArray,
+    **marks_of: BoolArray,
 ) -> BoolArray:
     shape = probs.shape
     if len(shape) != 2 or not probs.size or not (probs.min() >= 0 and probs.max() <= 1):
@@ -156,11 +161,8 @@ def _check(
         raise InvalidInput("targets", got=f"{targets.dtype} of shape {targets.shape}", want=f"0 and 1 of shape {shape}")
     if len(classes) != shape[1] or len(set(classes)) != shape[1]:
         raise InvalidInput("classes", got=list(classes), want=f"{shape[1]} different names, one for each column")
-    for name, marks, want in (
-        ("guessed", guessed, shape),
-        ("decided", decided, shape),
-        ("flagged", flagged, shape[:1]),
-    ):
+    for name, marks in marks_of.items():
+        want = shape if name in {"guessed", "decided"} else shape[:1]
         if marks.shape != want or marks.dtype != np.bool_:
             raise InvalidInput(name, got=f"{marks.dtype} of shape {marks.shape}", want=f"bool of shape {want}")
     return np.asarray(targets) > 0.5

@@ -65,6 +65,7 @@ class ValueEvaluation:
     per_value: tuple[OutputEvaluation, ...]  # in the order of classes
     deferral: AloneEvaluation
     ood: OodEvaluation
+    shifted: OodEvaluation  # of the right kind, in a style it has not seen
     task: str = "regression"
 
     def as_json(self) -> dict[str, Any]:
@@ -84,13 +85,14 @@ def evaluate_values(
     intervals: FloatArray | None,
     accepted: BoolArray,
     flagged: BoolArray,
+    shifted: BoolArray | None = None,
 ) -> ValueEvaluation:
     """Measure answers against the truth.
 
     values and targets are (n, m), in the same unit; intervals is (n, m, 2), low and high, NaN where the model gives
-    none (None: nowhere); accepted and flagged are (n,). Means have percentile bootstrap intervals over pictures (2,000
-    resamples, fixed seed), shares Wilson intervals. Raises InvalidInput if n is 0, shapes do not fit, or a number is
-    not finite.
+    none (None: nowhere); accepted, flagged and shifted (None: it does not look) are (n,). Means have percentile
+    bootstrap intervals over pictures (2,000 resamples, fixed seed), shares Wilson intervals. Raises InvalidInput if n
+    is 0, shapes do not fit, or a number is not finite.
     """
     said, true = np.asarray(values, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     if said.ndim != 2 or not said.size or said.shape != true.shape:
@@ -100,8 +102,10 @@ def evaluate_values(
     n, m = said.shape
     if len(classes) != m:
         raise InvalidInput("classes", got=list(classes), want=f"{m} names, one for each column")
-    if accepted.shape != (n,) or flagged.shape != (n,):
-        raise InvalidInput("accepted", got=f"shapes {accepted.shape} and {flagged.shape}", want=f"({n},)")
+    odd = np.zeros(n, dtype=np.bool_) if shifted is None else shifted
+    if accepted.shape != (n,) or flagged.shape != (n,) or odd.shape != (n,):
+        got = f"shapes {accepted.shape}, {flagged.shape} and {odd.shape}"
+        raise InvalidInput("accepted", got=got, want=f"({n},)")
     bounds = np.full((n, m, 2), np.nan) if intervals is None else np.asarray(intervals, dtype=np.float64)
     counts = draw_counts(n, repeats=_REPEATS)
     low, high = wilson_interval(int(accepted.sum()), n)
@@ -120,6 +124,7 @@ def evaluate_values(
             mae=tuple(map(float, errors.mean(axis=0))) if len(errors) else None,
         ),
         ood=measure_ood(flagged),
+        shifted=measure_ood(odd),
     )
 
 

@@ -62,6 +62,7 @@ export function makeCard(file, onRetry) {
 
 // The headline of what a person should look at.
 export function doubt(answer) {
+  if (answer.reasons.length === 1 && answer.reasons[0] === "shifted") return "I may be wrong";
   const isPartly = isLabels(answer) && !answer.reasons.includes("unknown");
   return isPartly && Object.values(answer.decisions).some((one) => one !== "defer") ? "I know some of it" : "I don’t know";
 }

@@ -1,9 +1,7 @@
 // What the page says, as plain text. No DOM here.
 
-const REASONS = {
-  unknown: "This does not look like anything I was trained on.",
-  shifted: "This is the right kind of thing, in a style I have not seen.",
-};
+const UNKNOWN = "This does not look like anything I was trained on.";
+const SHIFTED = "This is the right kind of thing, in a style I have not seen";
 const NAMED_AT_MOST = 3;
 
 export function percent(p) {
@@ -55,11 +53,18 @@ export function sureness(answer) {
   return told.length ? `likely ${told.join(", ")}` : "how far off is not known";
 }
 
+// words: comparatives, such as "darker".
+function styleSentence(words) {
+  return words.length ? `It is ${all(words)} than the pictures I know` : "";
+}
+
 export function reasonSentences(answer) {
-  // Of something unknown, neither its style nor "it may be A or B" says anything: the first reason stands alone.
-  const reasons = answer.reasons.includes("unknown") ? ["unknown"] : answer.reasons;
-  const said = reasons.map((reason) => {
-    if (reason !== "low_confidence") return REASONS[reason] ?? `I was told to leave this to a person (${reason}).`;
+  const style = styleSentence(answer.shifted_by ?? []);
+  // Of something unknown, "it may be A or B" says nothing. Its style may be all that is unknown about it.
+  if (answer.reasons.includes("unknown")) return style ? [UNKNOWN, `${style}, which may be all that is strange about it.`] : [UNKNOWN];
+  const said = answer.reasons.map((reason) => {
+    if (reason === "shifted") return style ? `${SHIFTED}. ${style}.` : `${SHIFTED}.`;
+    if (reason !== "low_confidence") return `I was told to leave this to a person (${reason}).`;
     if (isLabels(answer)) return `I am not sure about ${all(openLabels(answer))}.`;
     return answer.label_set.length > 1
       ? `I am not sure enough: it may be ${oneOf(answer.label_set)}.`

@@ -1,0 +1,315 @@
+"""Does it know what it does not know? `python -m bench ood [--model M.dt]` prints the table of docs/unknown.md.
+
+Near: a class of clothing is left out of everything, head and rule are fitted to the others, and its pictures are told
+from held-out pictures of these. Five classes chose the rule's weights; the other five are reported. Far: pictures of
+another kind. False flags: known pictures flagged, over re-splits of the same pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import betabinom
+
+from bench.foreign import make_foreign
+from drivetrain.arrays import FloatArray, IntArray
+from drivetrain.bundle.archive import read_bundle
+from drivetrain.data.items import read_items
+from drivetrain.data.split import order_by_seed
+from drivetrain.errors import UnreadablePicture
+from drivetrain.flows.fit_known import Known, fit_known
+from drivetrain.imaging.decode import DecodeLimits
+from drivetrain.imaging.picture_file import read_picture_file
+from drivetrain.imaging.preprocess import Preprocess, declare_preprocess
+from drivetrain.learn.folds import deal_folds
+from drivetrain.learn.head import Head, fit_head
+from drivetrain.learn.trunk import Trunk, prepare_trunk
+from drivetrain.progress import SilentProgress
+from drivetrain.runtime.feature_cache import FeatureCache
+from drivetrain.runtime.features import FrozenTrunk, extract_features
+from drivetrain.runtime.known import KnownRule
+from drivetrain.runtime.predictor import Predictor, load
+from drivetrain.runtime.session import Session
+from drivetrain.settings import load_settings
+from drivetrain.trust.calibration import fit_temperature
+from drivetrain.trust.conformal import p_value
+from drivetrain.trust.detection import measure_detection
+from drivetrain.trust.ood import measure_doubt
+
+_ALPHA = 0.05
+_TENTHS = 10  # eight to train, one to fit the rule, one to judge it
+_SPLITS = 2  # of each class left out
+_TIMED = 400
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """All features of the trunk (n, layout.count), and labels (n,), in an order that says nothing."""
+
+    trunk: Trunk
+    names: tuple[str, ...]
+    features: FloatArray
+    labels: IntArray
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Rows of a split."""
+
+    train: IntArray
+    fit: IntArray
+    judge: IntArray
+
+
+def main(argv: list[str]) -> None:
+    """Print all; `--model` also judges a bundle, such as one of the method top."""
+    parser = argparse.ArgumentParser(prog="python -m bench ood", description=main.__doc__)
+    parser.add_argument("--data", type=Path, help="default: clothing/train and clothing/validation of DRIVETRAIN_DATA")
+    parser.add_argument("--test", type=Path, help="known pictures that nothing was tuned by: their flags, told apart")
+    parser.add_argument("--model", type=Path, help="a bundle to judge as well")
+    parser.add_argument("--resplits", type=int, default=200)
+    given = parser.parse_args(argv)
+    pictures = read_pictures(given.data)
+    print(f"{len(pictures.labels):,} pictures of {len(pictures.names)} classes")
+    measure_near(pictures)
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        foreign = make_foreign(Path(scratch))
+        told = {name: read_features(files, pictures.trunk)[0] for name, files in foreign.items()}
+        measure_far(pictures, told, given.test)
+        measure_false_flags(pictures, resplits=given.resplits)
+        if given.model is not None:
+            measure_bundle(given.model, pictures.files, foreign, given.test)
+
+
+def read_pictures(data: Path | None) -> Pictures:
+    trunk = prepare_trunk(
+        "efficientnet_lite0", size=224, cache_dir=load_settings().cache_dir, progress=SilentProgress()
+    )
+    folders = [data] if data else [Path(os.environ["DRIVETRAIN_DATA"], "clothing", side) for side in _SIDES]
+    listed = [(folder, item) for folder in folders for item in read_items(folder)]
+    order = order_by_seed([item for _, item in listed], 42)
+    place = {id(item): folder for folder, item in listed}
+    features, rows = read_features([place[id(item)] / item.path for item in order], trunk)
+    names = tuple(sorted({item.label for item in order}))
+    read = [order[row] for row in rows]
+    labels = np.array([names.index(item.label) for item in read], dtype=np.int64)
+    files = tuple(place[id(item)] / item.path for item in read)
+    return Pictures(trunk=trunk, names=names, features=features, labels=labels, files=files)
+
+
+_SIDES = ("train", "validation")
+
+
+def read_features(files: list[Path], trunk: Trunk) -> tuple[FloatArray, IntArray]:
+    """(features (n, count), which of the files they are of)."""
+    settings = load_settings()
+    ops = declare_preprocess(trunk.size, mean=trunk.mean, std=trunk.std, filter_=trunk.filter)
+    frozen = FrozenTrunk(
+        model=trunk.model,
+        weights_digest=trunk.weights_digest,
+        feature_count=trunk.layout.count,
+        map_channels=trunk.layout.last,
+        preprocess=Preprocess(ops),
+    )
+    with FeatureCache(settings.cache_dir) as cache:
+        table = extract_features(
+            files, trunk=frozen, cache=cache, threads=settings.worker_threads, limits=_limits(),
+            progress=SilentProgress(),
+        )  # fmt: skip
+    return table.features, np.asarray(table.rows, dtype=np.int64)
+
+
+def _limits() -> DecodeLimits:
+    settings = load_settings()
+    return DecodeLimits(max_bytes=settings.image_max_bytes, max_pixels=settings.image_max_pixels)
+
+
+def split_rows(pictures: Pictures, rows: IntArray, *, seed: int) -> Sides:
+    """Stratified."""
+    order = np.random.default_rng(seed).permutation(rows)
+    tenth = deal_folds(pictures.labels[order], count=_TENTHS)
+    return Sides(train=order[tenth < _TENTHS - 2], fit=order[tenth == _TENTHS - 2], judge=order[tenth == _TENTHS - 1])
+
+
+class Fitted:
+    """Head and rule of a split, as the method head makes them."""
+
+    def __init__(self, pictures: Pictures, sides: Sides, *, penalty: float | None) -> None:
+        layout = pictures.trunk.layout
+        self._columns, self._last = layout.head_count, layout.last
+        classes, labels = np.unique(pictures.labels[sides.train], return_inverse=True)
+        self.head: Head = fit_head(
+            pictures.features[sides.train, : self._columns], labels, task="classification", class_count=len(classes),
+            threads=load_settings().worker_threads, progress=SilentProgress(), blocks=layout.blocks,
+            penalties=None if penalty is None else (penalty,),
+        )  # fmt: skip
+        held = pictures.features[sides.fit]
+        logits = self.head.logits(held[:, : self._columns])
+        self._temperature = fit_temperature(logits, np.searchsorted(classes, pictures.labels[sides.fit]))
+        self.known: Known = fit_known(
+            pictures.features[sides.train, : self._last], labels, held[:, : self._last], np.arange(len(held)), [],
+            valid_logits=logits / self._temperature, alpha=_ALPHA,
+        )  # fmt: skip
+        # read as from a bundle: rounded as it is kept
+        self.rule = KnownRule({"ood": self.known.section}, self.known.arrays, feature_count=self._last)
+
+    def scores(self, features: FloatArray) -> dict[str, FloatArray]:
+        """Each single score, and `all`: the rule's own."""
+        logits = self.head.logits(features[:, : self._columns]) / self._temperature
+        frozen = features[:, : self._last]
+        assert self.rule.rule is not None
+        around = self.rule.rule.surroundings
+        (told, outside), (absolute, _) = around.measure(frozen, logits), around.measure(frozen, None)
+        return {
+            "all": self.rule.scores(frozen, logits),
+            "energy": told["energy"],
+            "doubt": measure_doubt(logits),
+            "neighbour": told["neighbour"],
+            "relative": told["mahalanobis"],
+            "absolute": absolute["mahalanobis"],
+            "outside": outside,
+        }
+
+
+def measure_near(pictures: Pictures) -> None:
+    """AUROC of each class left out: chosen by, and reported."""
+    rows = np.arange(len(pictures.labels))
+    penalty = Fitted(pictures, split_rows(pictures, rows, seed=0), penalty=None).head.penalty
+    found: list[dict[str, float]] = []
+    for label in range(len(pictures.names)):
+        runs = []
+        for number in range(_SPLITS):
+            sides = split_rows(pictures, rows[pictures.labels != label], seed=1 + 100 * number + label)
+            fitted = Fitted(pictures, sides, penalty=penalty)
+            known = fitted.scores(pictures.features[sides.judge])
+            foreign = fitted.scores(pictures.features[pictures.labels == label])
+            runs.append({name: measure_auroc(known[name], foreign[name]) for name in known})
+        found.append({name: float(np.mean([run[name] for run in runs])) for name in runs[0]})
+    columns = list(found[0])
+    print(f"\n{'near: AUROC of the class left out':<40}" + "".join(f"{name:>11}" for name in columns))
+    for title, begins in (("chosen by", 0), ("reported", 1)):
+        chosen = range(begins, len(found), 2)
+        for label in chosen:
+            _print_row(f"  {pictures.names[label]}", [found[label][name] for name in columns])
+        _print_row(f"{title}: mean", [float(np.mean([found[at][name] for at in chosen])) for name in columns])
+
+
+def measure_far(pictures: Pictures, foreign: Mapping[str, FloatArray], test: Path | None) -> None:
+    """AUROC and FPR95 of pictures of another kind; flags of the test pictures."""
+    sides = split_rows(pictures, np.arange(len(pictures.labels)), seed=0)
+    fitted = Fitted(pictures, sides, penalty=None)
+    known = fitted.scores(pictures.features[sides.judge])["all"]
+    print(
+        f"\n{'far, against ' + str(len(known)) + ' known':<40}{'pictures':>11}{'AUROC':>11}{'FPR95':>11}{'flagged':>11}"
+    )
+    print_far(fitted.rule, known, {name: fitted.scores(of)["all"] for name, of in foreign.items()})
+    if test is not None:
+        features, _ = read_features([test / item.path for item in read_items(test)], pictures.trunk)
+        print_flags(fitted.rule, fitted.scores(features)["all"], test)
+
+
+def print_flags(rule: KnownRule, scores: FloatArray, test: Path) -> None:
+    print(f"{'known, of the folder ' + test.name:<40}{len(scores):>11}{'':>22}{share_flagged(rule, scores):>11.3f}")
+
+
+def print_far(rule: KnownRule, known: FloatArray, foreign: Mapping[str, FloatArray]) -> None:
+    everything = {**foreign, "all of them": np.concatenate(list(foreign.values()))}
+    for name, scores in everything.items():
+        told = measure_detection(known, scores, repeats=200)
+        print(
+            f"  {name:<38}{len(scores):>11}{told.auroc:>11.4f}{told.fpr95:>11.4f}{share_flagged(rule, scores):>11.3f}"
+        )
+
+
+def share_flagged(rule: KnownRule, scores: FloatArray) -> float:
+    return float(np.mean([p_value(rule.reference, float(score)) <= rule.flag_at for score in scores]))
+
+
+def measure_false_flags(pictures: Pictures, *, resplits: int) -> None:
+    """Share of known pictures flagged; logits are of heads that saw no such picture, by cross-validation."""
+    layout = pictures.trunk.layout
+    count = len(pictures.labels)
+    head = fit_head(
+        pictures.features[:, : layout.head_count], pictures.labels, task="classification",
+        class_count=len(pictures.names), threads=load_settings().worker_threads, progress=SilentProgress(),
+        blocks=layout.blocks,
+    )  # fmt: skip
+    logits, frozen = head.cv_logits, pictures.features[:, : layout.last]
+    rates, n_fit, n_judge = [], 0, 0
+    for seed in range(resplits):
+        sides = split_rows(pictures, np.arange(count), seed=10_000 + seed)
+        calibrated = logits / fit_temperature(logits[sides.fit], pictures.labels[sides.fit])
+        held = np.concatenate([sides.fit, sides.judge])
+        known = fit_known(
+            frozen[sides.train], pictures.labels[sides.train], frozen[held], np.arange(len(sides.fit)), [],
+            valid_logits=calibrated[held], alpha=_ALPHA,
+        )  # fmt: skip
+        rates.append(float(np.mean(~known.is_known[len(sides.fit) :])))
+        n_fit, n_judge = len(sides.fit), len(sides.judge)
+    allowed = int(np.floor(_ALPHA * (n_fit + 1)))
+    low, high = (betabinom.ppf(at, n_judge, allowed, n_fit + 1 - allowed) / n_judge for at in (0.025, 0.975))
+    within = np.mean([low <= rate <= high for rate in rates])
+    print(
+        f"\nfalse flags at {_ALPHA:g}, {resplits} re-splits, {n_fit} to fit to and {n_judge} to judge: mean "
+        f"{np.mean(rates):.4f} (promised {allowed / (n_fit + 1):.4f}; standard error of a re-split "
+        f"{np.std(rates, ddof=1):.4f});\n  {100 * within:.1f} % of them within [{low:.3f}, {high:.3f}], "
+        "which holds 95 % where the promise is exact"
+    )
+
+
+def measure_bundle(path: Path, known: Sequence[Path], foreign: Mapping[str, list[Path]], test: Path | None) -> None:
+    """Far, by the bundle's own scores of the pictures it was calibrated on; and the cost of a score."""
+    bundle, predictor = read_bundle(path), load(path)
+    columns = Session(bundle.members["model.onnx"]).outputs["frozen"][1]
+    assert isinstance(columns, int)
+    rule = KnownRule(bundle.manifest.decision, bundle.arrays, feature_count=columns)
+    title = f"{predictor.version}: far, by {len(rule.reference)}"
+    print(f"\n{title:<40}{'pictures':>11}{'AUROC':>11}{'FPR95':>11}{'flagged':>11}")
+    print_far(rule, rule.reference, {name: _ask(predictor, files) for name, files in foreign.items()})
+    if test is not None:
+        print_flags(rule, _ask(predictor, [test / item.path for item in read_items(test)]), test)
+    measure_cost(rule, predictor, known[:_TIMED], columns=columns)
+
+
+def _ask(predictor: Predictor, files: Sequence[Path]) -> FloatArray:
+    answers = [answer for answer in predictor.predict_many(files) if not isinstance(answer, UnreadablePicture)]
+    return np.array([answer.ood_score for answer in answers])
+
+
+def measure_cost(rule: KnownRule, predictor: Predictor, files: Sequence[Path], *, columns: int) -> None:
+    """A prediction from bytes, and of that the score of how strange it is, one after the other in one run."""
+    rng = np.random.default_rng(0)
+    whole, alone = [], []
+    for file in files:
+        data = read_picture_file(file, name=file.name, limits=predictor.limits)
+        frozen, logits = rng.random(columns, dtype=np.float32), rng.standard_normal(len(predictor.classes))
+        begun = time.perf_counter()
+        predictor.predict(data)
+        between = time.perf_counter()
+        rule.judge(frozen, logits)
+        alone.append(time.perf_counter() - between)
+        whole.append(between - begun)
+    score_s, whole_s = float(np.median(alone)), float(np.median(whole))
+    print(
+        f"cost of a score: {1e3 * score_s:.3f} ms of {1e3 * whole_s:.2f} ms a prediction on a core, "
+        f"{100 * score_s / whole_s:.2f} % (hold: <= 3 %)"
+    )
+
+
+def measure_auroc(known: FloatArray, foreign: FloatArray) -> float:
+    """Chance that a foreign picture scores more than a known one, ties counting half."""
+    at = np.sort(known)
+    below, upto = (np.searchsorted(at, foreign, side=side) for side in ("left", "right"))
+    return float((below + upto).mean() / (2 * len(known)))
+
+
+def _print_row(name: str, values: list[float]) -> None:
+    print(f"{name:<40}" + "".join(f"{value:>11.3f}" for value in values), flush=True)

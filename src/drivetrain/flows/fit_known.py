@@ -1,0 +1,124 @@
+"""The out-of-domain rule of a bundle, fitted to training pictures and a half of those held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetrain.arrays import BoolArray, FloatArray, IntArray
+from drivetrain.task import Task
+from drivetrain.trust.conformal import p_value
+from drivetrain.trust.ood import choose_neighbours, normalise_roots
+from drivetrain.trust.ood_rule import OodRule, Scale, Surroundings, fit_rule
+from drivetrain.trust.ood_space import Gaussian, Space, fit_gaussian, fit_space
+
+__all__ = ["Known", "fit_known"]
+
+_RANK = 64  # directions of the space; AUROC of the nearest neighbours falls with more, of the far with fewer
+_LEAST_OUTSIDE = 3  # a space of d columns has at most d / 3 directions, or nothing would lie outside
+_MOST_KNOWN = 2048  # pictures whose coordinates are kept: 0.1 ms of a prediction
+_MOST_FITTED = 8192  # pictures that the space is fitted to
+_MOST_REFERENCE = 50_000  # scores
+_BASIS_BYTES, _CLASS_BYTES = 1_000_000, 250_000  # with all else, the reference stays below 2 MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """The out-of-domain rule, and which held-out pictures it takes for known, (n,)."""
+
+    section: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+    is_known: BoolArray
+
+
+def fit_known(
+    train_features: FloatArray,
+    train_strata: IntArray,
+    valid_features: FloatArray,
+    fit: IntArray,
+    notes: list[str],
+    *,
+    valid_logits: FloatArray | None = None,
+    task: Task = "classification",
+    alpha: float = 0.05,
+) -> Known:
+    """Fit to training pictures and the held-out rows `fit`; judge all held-out pictures (n, f).
+
+    valid_logits (n, k) are calibrated; only a model that tells classes apart uses them: a picture that bears none of a
+    number of labels is no stranger for it. train_strata (n,) are the classes, or what stands for them.
+    """
+    logits = valid_logits if task == "classification" else None
+    surroundings = _fit_surroundings(train_features, train_strata, has_classes=logits is not None)
+    rule = fit_rule(surroundings, valid_features[fit], None if logits is None else logits[fit])
+    scores = rule.scores(valid_features, logits)
+    reference = np.sort(scores[fit[:_MOST_REFERENCE]])
+    if 1 / (len(reference) + 1) > alpha:
+        notes.append(f"Only {len(reference)} pictures to tell the unknown by: nothing can be flagged as unknown yet.")
+    return Known(
+        section={**_describe(rule), "flag_at": alpha, "n_calibration": len(reference)},
+        arrays={**_list_arrays(surroundings), "ood_calibration": reference},
+        is_known=np.array([p_value(reference, float(score)) > alpha for score in scores], dtype=np.bool_),
+    )
+
+
+def _fit_surroundings(features: FloatArray, strata: IntArray, *, has_classes: bool) -> Surroundings:
+    """The space, the distributions and the pictures kept, as many as fit into the bundle, rounded as it keeps them."""
+    from threadpoolctl import threadpool_limits  # of drivetrain[train], as is all that trains
+
+    fitted = _deal(strata, _MOST_FITTED)
+    columns = features.shape[1]
+    rank = max(1, min(_RANK, columns // _LEAST_OUTSIDE, len(fitted) - 1, _BASIS_BYTES // (4 * columns)))
+    rows = normalise_roots(features[fitted])
+    labels = strata[fitted]
+    if not has_classes or 4 * rank * len(np.unique(labels)) > _CLASS_BYTES:
+        labels = np.zeros_like(labels)
+    with threadpool_limits(1, user_api="blas"):  # sums come out the same however many cores there are
+        space = fit_space(rows, rank=rank)
+        coordinates, _ = space.project(rows)
+        gaussian = fit_gaussian(coordinates, labels)
+    kept = _deal(strata[fitted], _MOST_KNOWN)
+    known = coordinates[kept].astype(np.float16).astype(np.float32)
+    return Surroundings(space=space, gaussian=gaussian, known=known, k=choose_neighbours(len(known)))
+
+
+def _deal(strata: IntArray, room: int) -> IntArray:
+    """Places of at most `room` pictures, in order, every class with its fair share."""
+    rank = np.empty(len(strata), dtype=np.int64)  # a picture's place within its class
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        rank[members] = np.arange(len(members))
+    return np.sort(np.argsort(rank, kind="stable")[:room])
+
+
+def _describe(rule: OodRule) -> dict[str, Any]:
+    """What `runtime.known` reads of it in the manifest."""
+    return {
+        "method": "combined",
+        "k": rule.surroundings.k,
+        "n_known": len(rule.surroundings.known),
+        "parts": {name: {"weight": part.weight, **_tell(part.scale)} for name, part in rule.parts.items()},
+        "near": _tell(rule.near),
+        "far": {"weight": rule.far.weight, "begins": rule.far.begins, **_tell(rule.far.scale)},
+        "total": _tell(rule.total),
+    }
+
+
+def _tell(scale: Scale) -> dict[str, float]:
+    return {"centre": scale.centre, "spread": scale.spread}
+
+
+def _list_arrays(around: Surroundings) -> dict[str, NDArray[Any]]:
+    space: Space = around.space
+    gaussian: Gaussian = around.gaussian
+    return {
+        "ood_centre": space.centre,
+        "ood_basis": space.basis,
+        "ood_known": around.known.astype(np.float16),
+        "ood_whiten": gaussian.whiten,
+        "ood_means": gaussian.means,
+        "ood_background": gaussian.background,
+    }
