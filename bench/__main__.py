@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from bench import floor, loader, methods, ood, promise
+from bench import floor, loader, methods, ood, promise, shifted
 from drivetrain.learn.trunk import prepare_trunk
 from drivetrain.progress import SilentProgress
 
@@ -45,6 +45,7 @@ def main() -> None:
         asked = sys.argv[1:] or list(parts)
         parts["methods"] = bench.methods  # half an hour: only where it is asked for
         parts["promise"] = bench.promise  # likewise
+        parts["shifted"] = lambda: shifted.measure(bench.files, cache_dir=bench.cache)
         if unknown := [name for name in asked if name not in parts]:
             sys.exit(f"no part {unknown[0]!r}; there are {', '.join(parts)} (those after train need its model)")
         for name in asked:

@@ -29,7 +29,9 @@ OPTIONS = {
         "--views", "--epochs", "--batch", "--lr", "--class-weights", "--resume", "--learning-curve",
         "--threads", "--cache-dir", "--json",
     ],
-    "evaluate": ["--threads", "--json"],
+    "evaluate": [
+        "--against", "--by", "--corrupt", "--html", "--ood", "--prior", "--sample", "--seed", "--threads", "--json",
+    ],
     "certify": [
         "--out", "-o", "--max-error", "--max-defer", "--per-class", "--cost-error", "--cost-review", "--ood-alpha",
         "--threads", "--json",

@@ -224,7 +224,8 @@ def test_pictures_that_are_not_in_the_labels_file_are_counted(tmp_path: Path) ->
     [
         (
             "",
-            "{file} line 1: got nothing; want columns path,label and, if you like, group,split or others; commas between them.",
+            "{file} line 1: got nothing; want columns path,label and, if you like, group,split or others; "
+            "commas between them.",
         ),
         ("path,kind\n", "{file} line 1: got path,kind; want columns path,label"),
         ("path;label\n", "{file} line 1: got path;label; want columns path,label"),

@@ -20,12 +20,23 @@ from drivetrain.task import Task
 from drivetrain.trust.calibration import softmax
 
 NAMES = ("a", "b", "c")
-USUAL = np.array([0.5, 0.9, 0.6, 0.3, 1.2, 0.05, 1.0], dtype=np.float32)
-DARK = np.array([0.02, 0.04, 0.03, 0.3, 1.2, 0.05, 1.0], dtype=np.float32)
+# of a plain photograph; a measure that is not named here is of no matter
+_PLAIN = {
+    "brightness": 0.5,
+    "highlights": 0.9,
+    "contrast": 0.6,
+    "colour": 0.3,
+    "sharpness": 1.2,
+    "even": 0.05,
+    "side": 1.0,
+}
+_NIGHT = {**_PLAIN, "brightness": 0.02, "highlights": 0.04, "contrast": 0.03}
+USUAL, DARK = (
+    np.array([picture.get(name, 0.5) for name in STYLE_MEASURES], dtype=np.float32) for picture in (_PLAIN, _NIGHT)
+)
 
 
 def styles(n: int) -> FloatArray:
-    assert len(STYLE_MEASURES) == len(USUAL)
     return (
         (USUAL * np.random.default_rng(0).uniform(0.9, 1.1, (n, len(USUAL))))
         .clip(0, np.maximum(1, USUAL))

@@ -34,7 +34,7 @@ def test_errors_everywhere_are_mended_by_no_number() -> None:
 
 
 def test_what_is_foretold_comes_true() -> None:
-    """As many pictures as told, of the same kind, carry the promise about every other time; a third of them hardly ever."""
+    """As many pictures as told, of the same kind, carry the promise about every other time; a third hardly ever."""
     rng = np.random.default_rng(0)
 
     def draw(n: int) -> Arrays:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def wilson_interval(hits: int, n: int, *, confidence: float = 0.95) -> tuple[flo
     return (0.0 if hits == 0 else middle - half), (1.0 if hits == n else middle + half)
 
 
-def mean_with_interval(name: str, values: FloatArray) -> dict[str, float]:
+def mean_with_interval(name: str, values: FloatArray) -> dict[str, Any]:
     """{name, name_low, name_high}: the mean of values (n,) and the ends of its bootstrap interval, as fields."""
     low, high = bootstrap_interval(values)
     return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}

@@ -129,12 +129,8 @@ def evaluate_predictions(
     """
     checked = check_probabilities(probs, labels)
     n, k = checked.shape
-    if len(classes) != k or len(set(classes)) != k:
-        raise InvalidInput("classes", got=list(classes), want=f"{k} different names, one for each column of probs")
     odd = np.zeros(n, dtype=np.bool_) if shifted is None else shifted
-    for name, marks in (("accepted", accepted), ("flagged", flagged), ("shifted", odd)):
-        if marks.shape != (n,) or marks.dtype != np.bool_:
-            raise InvalidInput(name, got=f"{marks.dtype} of shape {marks.shape}", want=f"bool of shape ({n},)")
+    _check(n, k, classes, accepted=accepted, flagged=flagged, shifted=odd)
     predicted = checked.argmax(axis=1)
     confusion = count_confusion(predicted, labels, classes=k)
     per_class = tuple(_class_evaluation(label, confusion, i) for i, label in enumerate(classes))
@@ -163,6 +159,14 @@ def evaluate_predictions(
         ood=measure_ood(flagged),
         shifted=measure_ood(odd),
     )
+
+
+def _check(n: int, k: int, classes: Sequence[str], **marks_of: BoolArray) -> None:
+    if len(classes) != k or len(set(classes)) != k:
+        raise InvalidInput("classes", got=list(classes), want=f"{k} different names, one for each column of probs")
+    for name, marks in marks_of.items():
+        if marks.shape != (n,) or marks.dtype != np.bool_:
+            raise InvalidInput(name, got=f"{marks.dtype} of shape {marks.shape}", want=f"bool of shape ({n},)")
 
 
 def count_confusion(predicted: IntArray, labels: IntArray, *, classes: int) -> IntArray:

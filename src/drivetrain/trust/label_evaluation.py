@@ -124,8 +124,6 @@ def evaluate_labels(
     wrong = guessed != truth
     n_exact = int((~wrong).all(axis=1).sum())
     exact_low, exact_high = wilson_interval(n_exact, n)
-    n_both = int((guessed & truth).sum())
-    n_said, n_there = int(guessed.sum()), int(truth.sum())
     return MultiLabelEvaluation(
         n=n,
         n_exact=n_exact,
@@ -136,7 +134,7 @@ def evaluate_labels(
         **_macro(
             "macro_average_precision", [row.average_precision for row in rows], [of.average_precision for of in scores]
         ),
-        micro_f1=2 * n_both / (n_said + n_there) if n_said + n_there else None,
+        micro_f1=2 * int((guessed & truth).sum()) / n_marks if (n_marks := int(guessed.sum() + truth.sum())) else None,
         wrong_share=float(wrong.mean()),
         **mean_with_interval("brier", ((probs - truth) ** 2).mean(axis=1)),
         ece=float(np.mean([_calibration_error(probs[:, at], truth[:, at]) for at in range(k)])),

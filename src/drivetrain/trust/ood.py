@@ -25,7 +25,8 @@ def normalise_rows(features: FloatArray) -> FloatArray:
     """Rows at length 1, float32; a row of zeros stays zeros."""
     rows = np.asarray(features, dtype=np.float32)
     length = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True))  # float32 may not hold a square
-    return np.divide(rows, np.maximum(length, 1e-12)).astype(np.float32)
+    out: FloatArray = np.divide(rows, np.maximum(length, 1e-12)).astype(np.float32)
+    return out
 
 
 def normalise_roots(features: FloatArray) -> FloatArray:
