@@ -47,7 +47,7 @@ class Prepared:
     fitted: Fitted
     train_styles: FloatArray
     valid_styles: FloatArray
-    ood_scores: FloatArray  # (n,) of the held-out pictures: they do not depend on who calibrates
+    ood_scores: FloatArray  # (n,) of the held-out pictures: fitted once: re-splits do not fit the scales anew, as a training would
 
 
 @dataclass(frozen=True)
