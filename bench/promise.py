@@ -47,7 +47,7 @@ class Prepared:
     fitted: Fitted
     train_styles: FloatArray
     valid_styles: FloatArray
-    ood_scores: FloatArray  # (n,) of the held-out pictures: fitted once: re-splits do not fit the scales anew, as a training would
+    ood_scores: FloatArray  # (n,) held out; scales are fitted once, not anew for each re-split
 
 
 @dataclass(frozen=True)
