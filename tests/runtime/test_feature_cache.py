@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -216,9 +217,8 @@ def test_processes_at_once(tmp_path: Path) -> None:
         assert child.stdin is not None
         child.stdin.write("go\n")
         child.stdin.flush()
-    for child in children:
-        _, errors = child.communicate(timeout=60)
-        assert child.returncode == 0, errors
+    errors = [child.communicate(timeout=60)[1] for child in children]
+    assert [child.returncode for child in children] == [0] * 4, errors
     with FeatureCache(tmp_path / "cache") as cache:
         assert len(cache.known(RECIPE)) == 160
 
@@ -253,3 +253,24 @@ def test_vectors_of_several_recipes_are_kept_together_or_not_at_all(tmp_path: Pa
         with pytest.raises(InvalidConfig, match="the disk is gone"):
             cache.add_together({RECIPE: [(sha(2), vector(2))], other: [(sha(2), vector(2))]}, [])
         assert cache.known(RECIPE) == {sha(1)}
+
+
+def test_a_file_that_another_is_making_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where two turn a new file into WAL at once, SQLite tells one of them, without waiting, that it is locked."""
+    connect = sqlite3.connect
+    refused: list[sqlite3.Error] = []
+
+    class Refusing(sqlite3.Connection):
+        def execute(self, sql: str, *rest: Any) -> sqlite3.Cursor:
+            if "journal_mode" in sql and len(refused) < 3:
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                refused.append(error)
+                raise error
+            return super().execute(sql, *rest)
+
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **kwargs: connect(*args, factory=Refusing, **kwargs))
+    with FeatureCache(tmp_path) as cache:
+        fill(cache, 1)
+        assert cache.known(RECIPE) == {sha(0)}
+    assert len(refused) == 3
