@@ -44,6 +44,7 @@ def main() -> None:
         parts |= {"cold_start": bench.cold_start, "serve": bench.serve}
         asked = sys.argv[1:] or list(parts)
         parts["methods"] = bench.methods  # half an hour: only where it is asked for
+        parts["folds"] = bench.folds  # a quarter of one
         parts["promise"] = bench.promise  # likewise
         parts["shifted"] = lambda: shifted.measure(bench.files, cache_dir=bench.cache)
         if unknown := [name for name in asked if name not in parts]:
@@ -109,7 +110,7 @@ class Bench:
             print("textile: pip install conformal-clip-data to measure it")
             return
         for seed in range(1, 4):
-            folder = methods.make_textile(source, self.scratch / "textile", seed=seed)
+            folder = methods.hold_out(source, self.scratch / "textile", seed=seed)
             methods.measure(
                 folder,
                 folder,
@@ -119,6 +120,9 @@ class Bench:
                 seeds=[seed],
                 name=f"textile, fifth {seed}",
             )
+
+    def folds(self) -> None:
+        methods.measure_folds(self.data, scratch=self.scratch, methods=["head", "auto"], folds=5, name="clothing")
 
     def promise(self) -> None:
         promise.measure(self.data, cache_dir=self.cache, methods=["head", "auto"])

@@ -40,7 +40,6 @@ FitShift = Callable[[IntArray], Shift]  # the rows to fit to -> the style rule
 class HeldOut:
     """Pictures that neither trained nor selected, in an order that says nothing (shuffled by seed); rows aligned."""
 
-    features: FloatArray  # (n, f) the model's output `frozen`
     labels: IntArray | FloatArray  # (n,), (n, k) or (n, m)
     logits: FloatArray  # (n, k)
     groups: IntArray | None = None  # (n,) pictures of one are alike; None: a group each
@@ -96,7 +95,6 @@ def calibrate(
 
     return calibrate_held_out(
         HeldOut(
-            features=valid_features,
             labels=valid_labels,
             logits=valid_logits,
             groups=valid_groups,

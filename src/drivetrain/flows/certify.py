@@ -22,7 +22,7 @@ from drivetrain.flows.calibrate import Calibration, HeldOut, calibrate_held_out
 from drivetrain.flows.certify_card import amend_card
 from drivetrain.flows.certify_data import Asked, ask_model, read_labelled
 from drivetrain.flows.evaluate import AnyEvaluation, evaluate_answers
-from drivetrain.flows.fit_known import Known
+from drivetrain.flows.fit_known import Known, rank_scores
 from drivetrain.flows.fit_shift import Shift, fit_shift
 from drivetrain.flows.policy_options import PolicyOptions
 from drivetrain.flows.trained_on import TRAINED_ON
@@ -35,7 +35,6 @@ from drivetrain.runtime.session import Session
 from drivetrain.runtime.shifted import ShiftRule
 from drivetrain.settings import Settings
 from drivetrain.task import Task
-from drivetrain.trust.conformal import p_value
 from drivetrain.trust.deferral import labels_needed
 
 __all__ = ["CertifyConfig", "CertifyResult", "certify"]
@@ -170,22 +169,14 @@ def _calibrate(parent: Bundle, predictor: Predictor, asked: Asked, options: Poli
     def shift(fit: IntArray) -> Shift:
         return fit_shift(asked.styles, fit, alpha=shift_alpha, before=ShiftRule(decision, arrays))
 
-    def known(logits: FloatArray | None, fit: IntArray, _notes: list[str]) -> Known:
-        scores = np.array(
-            [rule.judge(row, None if logits is None else logits[at])[0] for at, row in enumerate(asked.frozen)]
-        )
-        reference = np.sort(scores[fit])
+    def known(logits: FloatArray | None, fit: IntArray, notes: list[str]) -> Known:
+        scores = rule.scores(asked.frozen, logits)
         kept = {name: array for name, array in arrays.items() if name.startswith("ood_")}
-        return Known(
-            section={**decision["ood"], "flag_at": alpha, "n_calibration": len(fit)},
-            arrays={**kept, "ood_calibration": reference},
-            is_known=np.array([p_value(reference, float(score)) > alpha for score in scores]),
-        )
+        return rank_scores(scores, fit, notes, section=decision["ood"], arrays=kept, alpha=alpha)
 
     spreads = read_spreads(decision, task=predictor.task, output_count=len(predictor.classes))
     return calibrate_held_out(
         HeldOut(
-            features=asked.frozen,
             labels=asked.targets,
             logits=asked.logits,
             groups=asked.groups,

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.task import Task
-from drivetrain.trust.conformal import p_value
+from drivetrain.trust.conformal import p_values
 from drivetrain.trust.ood import choose_neighbours, normalise_roots
 from drivetrain.trust.ood_rule import OodRule, Scale, Surroundings, fit_rule
 from drivetrain.trust.ood_space import Gaussian, Space, fit_gaussian, fit_space
 
-__all__ = ["Known", "fit_known"]
+__all__ = ["Known", "fit_known", "fit_scales", "fit_surroundings", "rank_scores"]
 
 _RANK = 64  # directions of the space; AUROC of the nearest neighbours falls with more, of the far with fewer
 _LEAST_OUTSIDE = 3  # a space of d columns has at most d / 3 directions, or nothing would lie outside
@@ -52,20 +52,46 @@ def fit_known(
     number of labels is no stranger for it. train_strata (n,) are the classes, or what stands for them.
     """
     logits = valid_logits if task == "classification" else None
-    surroundings = _fit_surroundings(train_features, train_strata, has_classes=logits is not None)
-    rule = fit_rule(surroundings, valid_features[fit], None if logits is None else logits[fit])
-    scores = rule.scores(valid_features, logits)
+    around = fit_surroundings(train_features, train_strata, has_classes=logits is not None)
+    return fit_scales(around, valid_features, fit, notes, logits=logits, alpha=alpha)
+
+
+def fit_scales(
+    around: Surroundings,
+    features: FloatArray,
+    fit: IntArray,
+    notes: list[str],
+    *,
+    logits: FloatArray | None,
+    alpha: float,
+) -> Known:
+    """The part of `fit_known` that looks at held-out pictures: features (n, f), calibrated logits (n, k) or None."""
+    rule = fit_rule(around, features[fit], None if logits is None else logits[fit])
+    scores = rule.scores(features, logits)
+    return rank_scores(scores, fit, notes, section=_describe(rule), arrays=_list_arrays(around), alpha=alpha)
+
+
+def rank_scores(
+    scores: FloatArray,
+    fit: IntArray,
+    notes: list[str],
+    *,
+    section: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    alpha: float,
+) -> Known:
+    """The rule of this section and these arrays, which gave the scores (n,); those of the rows `fit` make p-values."""
     reference = np.sort(scores[fit[:_MOST_REFERENCE]])
     if 1 / (len(reference) + 1) > alpha:
         notes.append(f"Only {len(reference)} pictures to tell the unknown by: nothing can be flagged as unknown yet.")
     return Known(
-        section={**_describe(rule), "flag_at": alpha, "n_calibration": len(reference)},
-        arrays={**_list_arrays(surroundings), "ood_calibration": reference},
-        is_known=np.array([p_value(reference, float(score)) > alpha for score in scores], dtype=np.bool_),
+        section={**section, "flag_at": alpha, "n_calibration": len(reference)},
+        arrays={**arrays, "ood_calibration": reference},
+        is_known=p_values(reference, scores) > alpha,
     )
 
 
-def _fit_surroundings(features: FloatArray, strata: IntArray, *, has_classes: bool) -> Surroundings:
+def fit_surroundings(features: FloatArray, strata: IntArray, *, has_classes: bool) -> Surroundings:
     """The space, the distributions and the pictures kept, as many as fit into the bundle, rounded as it keeps them."""
     from threadpoolctl import threadpool_limits  # of drivetrain[train], as is all that trains
 

@@ -78,8 +78,7 @@ def fit_shift(
             f"Only {len(reference)} pictures to tell a new style by: none can be flagged as shifted yet "
             f"(it takes {needed}).",
         )
-    is_shifted = np.array([rule.judge(style)[1] for style in np.asarray(styles)], dtype=np.bool_)
-    return Shift(section=section, arrays=arrays, is_shifted=is_shifted, notes=notes)
+    return Shift(section=section, arrays=arrays, is_shifted=rule.find_shifted(np.asarray(styles)), notes=notes)
 
 
 def _to_rows(styles: FloatArray | Sequence[FloatArray]) -> FloatArray:

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetrain.arrays import FloatArray
+from drivetrain.arrays import BoolArray, FloatArray
 from drivetrain.imaging.style_measures import (
     STYLE_DIRECTIONS,
     STYLE_MEASURES,
     STYLE_MEASURES_VERSION,
     follow_directions,
 )
-from drivetrain.trust.conformal import p_value
+from drivetrain.trust.conformal import p_values
 
 from .policy_values import WHERE, read_column, read_floats, read_list, read_number, refuse
 
@@ -59,15 +59,20 @@ class ShiftRule:
         """
         if style.shape != (len(STYLE_MEASURES),):
             raise ValueError(f"style of shape {style.shape}, not ({len(STYLE_MEASURES)},)")
-        steps = (follow_directions(style) - self.centres) / self.spreads
-        p = p_value(self._reference, float(steps.max()))
+        steps = self._step(style)
+        p = float(p_values(self._reference, steps.max()))
         if p > self.flag_at:
             return p, False, ()
-        telling = [
-            STYLE_DIRECTIONS[at]
-            for at in np.argsort(-steps, kind="stable")
-            if p_value(self._reference, float(steps[at])) <= self.flag_at
-        ]
+        is_telling = p_values(self._reference, steps) <= self.flag_at
+        telling = [STYLE_DIRECTIONS[at] for at in np.argsort(-steps, kind="stable") if is_telling[at]]
         names = {one.name for one in telling}
         words = dict.fromkeys(one.words for one in telling if names.isdisjoint(one.implied_by))
         return p, True, tuple(words)[:_WORDS_AT_MOST]
+
+    def find_shifted(self, styles: FloatArray) -> BoolArray:
+        """(n,) which of these styles (n, measures) `judge` calls shifted."""
+        return np.asarray(p_values(self._reference, self._step(styles).max(axis=1)) <= self.flag_at)
+
+    def _step(self, styles: FloatArray) -> FloatArray:
+        """(..., measures) -> (..., directions), in units of what is usual."""
+        return np.asarray((follow_directions(styles) - self.centres) / self.spreads)

@@ -7,7 +7,15 @@ import numpy as np
 from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.errors import InvalidInput
 
-__all__ = ["LEAST_PER_CLASS", "half_width", "label_set", "label_set_threshold", "label_set_thresholds", "p_value"]
+__all__ = [
+    "LEAST_PER_CLASS",
+    "half_width",
+    "label_set",
+    "label_set_threshold",
+    "label_set_thresholds",
+    "p_value",
+    "p_values",
+]
 
 LEAST_PER_CLASS = 50  # pictures of a class; with fewer, its label set holds the truth far from as often as said
 
@@ -18,8 +26,13 @@ def p_value(reference: FloatArray, score: float) -> float:
     reference is (n,) scores of known pictures, sorted ascending, higher is stranger. Ties count whole, so that the same
     picture always gets the same answer. Source: Bates et al. 2023, Annals of Statistics 51(1), equation 1.
     """
-    at_least = len(reference) - int(np.searchsorted(reference, score, side="left"))
-    return (at_least + 1) / (len(reference) + 1)
+    return float(p_values(reference, np.asarray(score)))
+
+
+def p_values(reference: FloatArray, scores: FloatArray) -> FloatArray:
+    """As `p_value`, of scores of any shape."""
+    at_least = len(reference) - np.searchsorted(reference, scores, side="left")
+    return np.asarray((at_least + 1) / (len(reference) + 1))
 
 
 def label_set_threshold(probs: FloatArray, labels: IntArray, *, coverage: float = 0.95) -> float:
