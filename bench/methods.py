@@ -122,9 +122,8 @@ def measure_folds(data: Path, *, scratch: Path, methods: Sequence[str], folds: i
     print(f"{name}, {folds} folds, {first}: accuracy {right[first].mean():.4f} of {len(right[first]):,}")
     for method in others:
         told = compare_right(right[method], right[first], reference=first)
-        print(
-            f"{name}, {folds} folds, {method}: accuracy {right[method].mean():.4f}; {told.sentence}, p {told.p_value:.2g}"
-        )
+        accuracy = right[method].mean()
+        print(f"{name}, {folds} folds, {method}: accuracy {accuracy:.4f}; {told.sentence}, p {told.p_value:.2g}")
 
 
 def hold_out(source: Path, folder: Path, *, fold: int = 0, folds: int = 5, seed: int = 0) -> Path:
