@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from scipy.special import betaln
 
 from drivetrain.errors import InvalidInput
-from drivetrain.trust.sequential import log_e_mean, log_e_rate, log_e_superior, rate_interval
+from drivetrain.trust.sequential import Side, log_e_mean, log_e_rate, log_e_superior, rate_interval
 
 CROSSED = np.log(20)  # alpha 0.05
 COUNT = st.integers(0, 40)
@@ -43,7 +43,8 @@ def test_the_evidence_is_a_mixture_of_likelihood_ratios(
 @given(COUNT, COUNT, st.sampled_from([0.05, 0.5]), st.floats(0.001, 0.999))
 def test_one_more_event_multiplies_by_at_most_one_on_average(hits: int, misses: int, null: float, rate: float) -> None:
     """What makes it valid: wherever the counts stand, under any rate of the null hypothesis."""
-    for side, truth in (("below", max(rate, null)), ("above", min(rate, null))):
+    sides: tuple[tuple[Side, float], ...] = (("below", max(rate, null)), ("above", min(rate, null)))
+    for side, truth in sides:
         now, hit, miss = (
             float(log_e_rate(s, f, null=null, side=side, prior=(2, 3)))
             for s, f in ((hits, misses), (hits + 1, misses), (hits, misses + 1))
