@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drivetrain.errors import InvalidConfig
+from drivetrain.rollout.evidence import Evidence, Outcome
+from drivetrain.rollout.gates import GateConfig, Readiness, judge_gate, judge_harm
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+READY = Readiness(has_datasheet=True, has_premortem=True)
+NO_AMOUNTS: dict[str, Any] = {"n_min": 0, "class_min": 0, "hours_min": 0, "day_hours_min": 0}
+
+
+def labelled(number: int, *, is_wrong: bool, incumbent_wrong: bool | None = None) -> Outcome:
+    """A request every half hour, all of them reviewed."""
+    return Outcome(
+        at=NOON + timedelta(minutes=30 * number),
+        candidate="wolf" if is_wrong else "bear",
+        incumbent=None if incumbent_wrong is None else "fox" if incumbent_wrong else "bear",
+        review="labelled",
+        truth="bear",
+    )
+
+
+def evidence_of(n: int, wrong: int) -> Evidence:
+    return Evidence.of(labelled(number, is_wrong=number < wrong) for number in range(n))
+
+
+def missing(evidence: Evidence, config: GateConfig, ready: Readiness = READY) -> set[str]:
+    return {one.name for one in judge_gate(evidence, config, ready).missing}
+
+
+def test_the_gate_opens_when_all_is_shown() -> None:
+    config = GateConfig(bound=0.05)
+    result = judge_gate(evidence_of(200, 2), config, READY)
+    assert {one.name for one in result.missing} == {"classes"}  # wolf was decided twice only
+    assert judge_gate(evidence_of(200, 0), config, READY).is_met
+    assert "0 wrong of 200 labelled" in result.criteria[0].sentence or "2 wrong of 200" in result.criteria[0].sentence
+
+
+@pytest.mark.parametrize(
+    ("config", "ready", "lacks"),
+    [
+        ({"bound": 0.01}, READY, "error"),
+        ({"n_min": 201}, READY, "requests"),
+        ({"class_min": 201}, READY, "classes"),
+        ({"hours_min": 101}, READY, "hours"),
+        ({"defer_max": 0.001}, Readiness(has_datasheet=True, has_premortem=True, open_alerts=1), "alerts"),
+        ({}, Readiness(has_premortem=True), "datasheet"),
+        ({}, Readiness(has_datasheet=True), "pre-mortem"),
+        ({}, Readiness(has_datasheet=True, has_premortem=True, backlog=3), "backlog"),
+    ],
+)
+def test_each_criterion_alone_holds_it(config: dict[str, Any], ready: Readiness, lacks: str) -> None:
+    full = GateConfig(**({"bound": 0.05} | config))
+    assert missing(evidence_of(200, 0), full, ready) == {lacks}
+
+
+def test_night_must_be_seen() -> None:
+    day = Evidence.of(
+        Outcome(
+            at=NOON + timedelta(days=number // 8, hours=number % 8),
+            candidate="a",
+            incumbent=None,
+            review="labelled",
+            truth="a",
+        )
+        for number in range(300)
+    )
+    assert missing(day, GateConfig(bound=0.05)) == {"hours of the day"}
+
+
+def test_too_much_deferred_holds_it() -> None:
+    requests = [labelled(number, is_wrong=False) for number in range(150)]
+    requests += [Outcome(at=NOON, candidate=None, incumbent=None, review="labelled", truth="bear") for _ in range(50)]
+    assert missing(Evidence.of(requests), GateConfig(bound=0.05, defer_max=0.2, hours_min=0)) == {"deferred"}
+    assert not missing(Evidence.of(requests), GateConfig(bound=0.05, defer_max=0.3, hours_min=0))
+
+
+def test_it_says_how_many_more_it_takes() -> None:
+    criterion = judge_gate(evidence_of(40, 0), GateConfig(bound=0.05, n_min=0, hours_min=0), READY).missing[0]
+    assert criterion.name == "error"
+    assert criterion.more is not None
+    assert f"about {criterion.more:,} more requests" in criterion.sentence
+    enough = evidence_of(40 + criterion.more, 0)
+    assert not missing(enough, GateConfig(bound=0.05, n_min=0, hours_min=0))
+    short = evidence_of(40 + criterion.more - 3, 0)
+    assert missing(short, GateConfig(bound=0.05, n_min=0, hours_min=0)) == {"error"}
+    never = judge_gate(evidence_of(100, 20), GateConfig(bound=0.05), READY).missing[0]
+    assert never.more is None
+
+
+def test_not_worse_and_better_are_two_questions() -> None:
+    """Both are right, but for 3 % each: as good. So "not worse by 3 points" is shown, and "better" is not."""
+    requests = [
+        labelled(number, is_wrong=number % 33 == 0, incumbent_wrong=number % 33 == 7) for number in range(3_000)
+    ]
+    evidence = Evidence.of(requests)
+    assert not missing(evidence, GateConfig(margin=0.03, has_incumbent=True))
+    assert missing(evidence, GateConfig(margin=0.0, has_incumbent=True)) == {"against the incumbent"}
+    both = GateConfig(margin=0.03, bound=0.02, has_incumbent=True)
+    assert missing(evidence, both) == {"error"}  # every criterion given
+
+
+def test_untold_pairs_hold_a_promotion_and_are_no_harm() -> None:
+    requests = [labelled(number, is_wrong=False, incumbent_wrong=number % 10 == 0) for number in range(600)]
+    config = GateConfig(margin=0.0, has_incumbent=True)
+    assert not missing(Evidence.of(requests), config)
+    untold = [
+        Outcome(at=one.at, candidate=one.candidate, incumbent=one.incumbent, review="unclear")
+        if one.candidate != one.incumbent
+        else one
+        for one in requests
+    ]
+    assert missing(Evidence.of(untold), config) == {"against the incumbent"}
+    assert not judge_harm(Evidence.of(untold), config).is_met
+
+
+def test_harm_is_told_and_its_alpha_is_shared() -> None:
+    config = GateConfig(bound=0.05, margin=0.02, has_incumbent=True)
+    bad = Evidence.of(labelled(number, is_wrong=number % 4 == 0, incumbent_wrong=False) for number in range(300))
+    result = judge_harm(bad, config)
+    assert {one.name for one in result.criteria if one.is_met} == {"harm: errors", "harm: against the incumbent"}
+    assert result.criteria[0].needed == pytest.approx(np.log(3 / 0.05))
+    fine = Evidence.of(labelled(number, is_wrong=number % 50 == 0, incumbent_wrong=False) for number in range(300))
+    assert not judge_harm(fine, config).is_met
+    failing = Evidence.of(
+        Outcome(at=NOON, candidate=None, incumbent=None, review="none", is_failed=number % 5 == 0)
+        for number in range(100)
+    )
+    assert {one.name for one in judge_harm(failing, config).criteria if one.is_met} == {"harm: failures"}
+
+
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        ({}, "bound"),
+        ({"margin": 0.02}, "margin"),
+        ({"has_incumbent": True}, "neither"),
+        ({"bound": 1.5}, "bound 1.5"),
+        ({"bound": 0.05, "alpha": 0.0}, "alpha 0"),
+        ({"bound": 0.05, "n_min": -1}, "n_min"),
+        ({"bound": 0.05, "day_hours_min": 25}, "day_hours_min"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(config: dict[str, Any], what: str) -> None:
+    with pytest.raises(InvalidConfig, match=what):
+        GateConfig(**config)
+
+
+def roll_out(
+    rng: np.random.Generator, config: GateConfig, *, n: int, wrong: float, incumbent_wrong: float | None
+) -> bool:
+    """Whether the gate opens at any of the looks, one after every request."""
+    evidence = Evidence()
+    for number in range(n):
+        is_wrong = bool(rng.random() < wrong)
+        other = None if than is None else bool(rng.random() < than)
+        evidence.add(labelled(number, is_wrong=is_wrong, incumbent_wrong=other))
+        if judge_gate(evidence, config, READY).is_met:
+            return True
+    return False
+
+
+@pytest.mark.parametrize(("repeats", "n"), [(25, 200), pytest.param(1_000, 1_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("extra", [0.0, 0.03])
+def test_false_promotions_are_as_rare_as_promised(repeats: int, n: int, extra: float) -> None:
+    """At the bound or the margin exactly, and worse."""
+    rng = np.random.default_rng(7)
+    allowed = 0.05 * repeats + 3 * np.sqrt(0.05 * 0.95 * repeats)
+    by_bound = GateConfig(bound=0.05, **NO_AMOUNTS)
+    assert sum(opens(rng, by_bound, n=n, wrong=0.05 + extra, than=None) for _ in range(repeats)) <= allowed
+    by_margin = GateConfig(margin=0.02, has_incumbent=True, **NO_AMOUNTS)
+    hits = sum(opens(rng, by_margin, n=n, wrong=0.05 + extra, than=0.03) for _ in range(repeats))
+    assert hits <= allowed
+
+
+def test_as_json_is_plain() -> None:
+    told = judge_gate(evidence_of(10, 1), GateConfig(bound=0.05), READY).as_json()
+    assert told["is_met"] is False
+    assert {"name", "is_met", "sentence", "log_e", "needed", "more"} == set(told["criteria"][0])
