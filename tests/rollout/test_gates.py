@@ -152,10 +152,8 @@ def test_what_makes_no_sense_is_refused(config: dict[str, Any], what: str) -> No
         GateConfig(**config)
 
 
-def roll_out(
-    rng: np.random.Generator, config: GateConfig, *, n: int, wrong: float, incumbent_wrong: float | None
-) -> bool:
-    """Whether the gate opens at any of the looks, one after every request."""
+def opens(rng: np.random.Generator, config: GateConfig, *, n: int, wrong: float, than: float | None) -> bool:
+    """Whether the gate opens at any of the looks, one after every request; `than`: the incumbent's rate."""
     evidence = Evidence()
     for number in range(n):
         is_wrong = bool(rng.random() < wrong)

@@ -50,8 +50,8 @@ def seal(entry: LedgerEntry) -> LedgerEntry:
 def find_break(entries: Iterable[LedgerEntry]) -> str | None:
     """None where the chain is whole; else, in words, the first place where it is not.
 
-    It shows that nothing within was changed, taken out or put in. That the end was cut off, only a digest kept elsewhere
-    can show.
+    It shows that nothing within was changed, taken out or put in. That the end was cut off only a digest that is kept
+    elsewhere can show.
     """
     previous = FIRST
     for number, entry in enumerate(entries, start=1):
