@@ -32,8 +32,9 @@ _COLD_START = (
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["ood"]:  # takes options, and times nothing but itself
-        ood.main(sys.argv[2:])
+    alone = {"ood": ood.main, "promise": promise.main}  # take options, and time nothing but themselves
+    if sys.argv[1:2] and sys.argv[1] in alone:
+        alone[sys.argv[1]](sys.argv[2:])
         return
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have their bytecode; so must both sides here
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
@@ -45,10 +46,10 @@ def main() -> None:
         asked = sys.argv[1:] or list(parts)
         parts["methods"] = bench.methods  # half an hour: only where it is asked for
         parts["folds"] = bench.folds  # a quarter of one
-        parts["promise"] = bench.promise  # likewise
         parts["shifted"] = lambda: shifted.measure(bench.files, cache_dir=bench.cache)
         if unknown := [name for name in asked if name not in parts]:
-            sys.exit(f"no part {unknown[0]!r}; there are {', '.join(parts)} (those after train need its model)")
+            told = f"there are {', '.join(parts)} (those after train need its model), and alone {', '.join(alone)}"
+            sys.exit(f"no part {unknown[0]!r}; {told}")
         for name in asked:
             parts[name]()
 
@@ -123,9 +124,6 @@ class Bench:
 
     def folds(self) -> None:
         methods.measure_folds(self.data, scratch=self.scratch, methods=["head", "auto"], folds=5, name="clothing")
-
-    def promise(self) -> None:
-        promise.measure(self.data, cache_dir=self.cache, methods=["head", "auto"])
 
     def load(self) -> None:
         rates = loader.measure(self.files[:1000], self.scratch)

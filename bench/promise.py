@@ -1,63 +1,120 @@
-"""Is the promise kept? Calibrated and certified on half of the held-out pictures, counted on the other half.
+"""Is the promise kept, and are known pictures flagged as seldom as stated? `python -m bench promise` prints both.
 
-`python -m bench promise` prints the table of docs/promises.md. Three fifths of the pictures train once by each method;
-the rest, which the model has never seen, is re-split: as many calibrate as `drivetrain train` holds out by default.
+Three fifths of the pictures train once by each method; the rest, which the model has never seen, is re-split: a half
+calibrates (as many as `drivetrain train` holds out by default), the other is counted. Every re-split fits what
+training fits to such pictures: temperature, the scales of the out-of-domain score, the references, the threshold.
+Pictures marked test, or those of `--test`, are counted by the same rules and told apart: their classes come in other
+shares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import argparse
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binom
+from scipy.stats import betabinom, binom
 
 from drivetrain.arrays import BoolArray, FloatArray, IntArray
-from drivetrain.data.items import read_items
-from drivetrain.data.split import number_groups, order_by_seed, split_items
-from drivetrain.flows.calibrate import Calibration, HeldOut, calibrate, calibrate_held_out
-from drivetrain.flows.fit_known import Known
-from drivetrain.flows.fit_shift import Shift, fit_shift
-from drivetrain.flows.fitting import FitInput, FitOptions, Fitted, Side, fit_by_head
+from drivetrain.data.items import Item, Items, read_items
+from drivetrain.data.targets import find_strata
+from drivetrain.flows.calibrate import Calibration, HeldOut, calibrate_held_out
+from drivetrain.flows.fit_known import fit_scales, fit_surroundings
+from drivetrain.flows.fit_shift import fit_shift
+from drivetrain.flows.fitting import FitInput, FitOptions
 from drivetrain.flows.policy_options import PolicyOptions
+from drivetrain.flows.train import METHODS, fit_model
+from drivetrain.flows.train_data import TrainData, divide_data, extract_data
 from drivetrain.imaging.decode import DecodeLimits
+from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.imaging.preprocess import Preprocess, declare_preprocess
-from drivetrain.inspect.duplicates import find_duplicates
+from drivetrain.imaging.style_measures import StyledPreprocess
 from drivetrain.learn.folds import deal_folds
 from drivetrain.learn.trunk import prepare_trunk
 from drivetrain.progress import SilentProgress
-from drivetrain.runtime.feature_cache import FeatureCache
-from drivetrain.runtime.features import FrozenTrunk, extract_features
+from drivetrain.runtime.decision import DecisionPolicy
 from drivetrain.runtime.known import KnownRule
+from drivetrain.runtime.parallel import callers_for, map_in_order
+from drivetrain.runtime.session import Session
 from drivetrain.runtime.shifted import ShiftRule
-from drivetrain.settings import load_settings
+from drivetrain.settings import Settings, load_settings
 from drivetrain.trust.calibration import scale_logits, softmax
+from drivetrain.trust.conformal import p_values
 from drivetrain.trust.estimate import wilson_interval
+from drivetrain.trust.ood import log_doubt, measure_energy
+from drivetrain.trust.ood_rule import Part, Surroundings
 
 _HELD_OUT = 0.4
 _ALIKE = 0.05  # a count of errors that a kept promise gives less often than this is called surely broken
+_CHECKED = 40  # pictures that the rule as it serves is asked about too
+_KINDS = ("unknown", "shifted", "either")
+
+
+def main(argv: list[str]) -> None:
+    """Print the tables of docs/promises.md and, of false flags, of docs/unknown.md."""
+    parser = argparse.ArgumentParser(prog="python -m bench promise", description=main.__doc__)
+    parser.add_argument("--data", type=Path, help="default: clothing of DRIVETRAIN_DATA")
+    parser.add_argument("--test", type=Path, help="a folder to count apart; default: what DATA marks as test")
+    parser.add_argument("--methods", nargs="+", default=["head", "auto"], choices=METHODS)
+    parser.add_argument("--shares", nargs="+", type=float, default=[0.02, 0.05], help="what is promised")
+    parser.add_argument("--resplits", type=int, default=200)
+    parser.add_argument("--cache-dir", type=Path)
+    given = parser.parse_args(argv)
+    if given.data is None and not os.environ.get("DRIVETRAIN_DATA"):
+        parser.error("--data, or DRIVETRAIN_DATA with clothing below it, is needed")
+    data = given.data or Path(os.environ["DRIVETRAIN_DATA"], "clothing")
+    settings = load_settings(flags={"cache_dir": given.cache_dir})
+    measure(data, given.test, settings, methods=given.methods, shares=given.shares, resplits=given.resplits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered(Surroundings):
+    """Looks up what was measured of a picture: `features` are rows (n, 1). No re-split changes a distance."""
+
+    told: Mapping[Part, FloatArray]
+    outside: FloatArray
+
+    def measure(self, features: IntArray, logits: FloatArray | None) -> tuple[dict[Part, FloatArray], FloatArray]:
+        assert logits is not None
+        rows = features[:, 0]
+        parts = {name: values[rows] for name, values in self.told.items()}
+        return {**parts, "energy": measure_energy(logits), "doubt": log_doubt(logits)}, self.outside[rows]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A trained model's answers to pictures it never saw, and the styles of both sides."""
+class Answers:
+    """What a trained model says of pictures it never saw: the held-out ones, and below them those of the test."""
 
-    given: FitInput
-    fitted: Fitted
+    method: str
+    classes: tuple[str, ...]
+    around: Remembered
+    frozen: FloatArray
+    logits: FloatArray
+    labels: IntArray
+    styles: FloatArray
+    groups: IntArray
     train_styles: FloatArray
-    valid_styles: FloatArray
-    ood_scores: FloatArray  # (n,) held out; scales are fitted once, not anew for each re-split
+    held: int  # how many are held out
+
+    @property
+    def test(self) -> IntArray:
+        return np.arange(self.held, len(self.labels))
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What one calibration did on the pictures it is counted on."""
+    """What one calibration did on pictures it did not see."""
 
     is_promised: bool
+    n_reference: int  # pictures that p-values are counted among
     n: int
     n_decided: int
     n_wrong: int
+    flagged: Mapping[str, int]  # by kind
 
     def is_broken(self, share: float) -> bool:
         return self.is_promised and self.n_wrong > share * self.n_decided
@@ -67,200 +124,245 @@ class Draw:
 
 
 def measure(
-    data: Path, *, cache_dir: Path, methods: Sequence[str], shares: Sequence[float] = (0.02, 0.05), resplits: int = 200
+    data: Path, test: Path | None, settings: Settings, *, methods: Sequence[str], shares: Sequence[float], resplits: int
 ) -> None:
-    """Print a row for each method and share."""
-    given, styles = prepare_input(data, cache_dir=cache_dir)
-    print(f"{len(given.train.items):,} pictures train, {len(given.valid.items):,} are re-split {resplits} times")
-    head = (
-        f"{'method':<8}{'share':>6}{'promised':>10}{'decides':>9}{'wrong':>8}"
-        f"{'more wrong than that':>22}{'surely':>8}{'drawn anew: broken':>27}{'decides':>9}"
-    )
-    print(head)
+    given, divided, apart = prepare_input(data, test, settings)
+    n_train, n_held = len(given.train.items), len(given.valid.items)
+    print(f"{n_train:,} pictures train, {n_held:,} are re-split {resplits} times; {len(apart):,} are of the test")
     for method in methods:
-        prepared = _fit(method, given, styles)
-        for share in shares:
-            halves = list(_resplit(prepared, share, resplits))
-            anew = list(_draw_anew(prepared, share, resplits))
-            print(_tell(prepared.fitted.method, share, halves, anew), flush=True)
+        answers = fit_answers(method, given, divided, apart)
+        check_served(answers)
+        options = {share: PolicyOptions(max_error=share) for share in shares}
+        halves = {share: list(resplit(answers, asked, resplits)) for share, asked in options.items()}
+        anew = {share: list(draw_anew(answers, asked, resplits)) for share, asked in options.items()}
+        _print_promises(answers, halves, anew)
+        first = halves[shares[0]]  # what is flagged does not depend on what is promised
+        _print_flags(answers, "other half", [counted for counted, _ in first])
+        if len(apart):
+            _print_test(answers, {share: [told for _, told in draws] for share, draws in halves.items()})
+            _print_flags(answers, "test", [told for _, told in first])
 
 
-def prepare_input(data: Path, *, cache_dir: Path) -> tuple[FitInput, dict[bytes, FloatArray]]:
-    """Pictures to train on and to hold out, whatever split the folder has, and each picture's style by its digest."""
-    settings = load_settings(environ={}, flags={"cache_dir": cache_dir})
+def prepare_input(data: Path, test: Path | None, settings: Settings) -> tuple[FitInput, TrainData, Items]:
+    """Two sides, whatever split the folder has for training and validation, and the pictures to count apart."""
     progress, limits = SilentProgress(), DecodeLimits()
     trunk = prepare_trunk("efficientnet_lite0", size=None, cache_dir=settings.cache_dir, progress=progress)
-    preprocess = Preprocess(
-        declare_preprocess(trunk.size, method="crop", mean=trunk.mean, std=trunk.std, filter_=trunk.filter)
-    )
-    items = read_items(data)
-    items = items.keep([replace(item, split=None) for item in items])
-    frozen = FrozenTrunk(
-        model=trunk.model,
-        weights_digest=trunk.weights_digest,
-        feature_count=trunk.layout.count,
-        map_channels=trunk.layout.last,
-        preprocess=preprocess,
-    )
-    with FeatureCache(settings.cache_dir) as cache:
-        table = extract_features(
-            [items.file(item) for item in items],
-            trunk=frozen,
-            cache=cache,
-            threads=settings.worker_threads,
-            limits=limits,
-            progress=progress,
-        )
-    items = items.keep([items.items[row] for row in table.rows])
-    copies = find_duplicates(table.digests, table.fingerprints, table.features[:, : trunk.layout.last])
-    alike = [[items.items[row].path for row in rows] for rows in copies.groups]
-    split = split_items(items.items, valid_share=_HELD_OUT, seed=1, copies=alike, task=items.task)
-    groups = np.array(number_groups(items.items, alike), dtype=np.int64)
-    row_of = {item.path: row for row, item in enumerate(items.items)}
-
-    def side(chosen: Sequence) -> Side:
-        ordered = order_by_seed(chosen, 1)
-        rows = [row_of[item.path] for item in ordered]
-        return Side(
-            items=tuple(ordered),
-            files=tuple(items.file(item) for item in ordered),
-            digests=tuple(table.digests[row] for row in rows),
-            features=table.features[rows],
-            targets=items.targets(ordered),
-            groups=groups[rows],
-        )
-
+    preprocess = Preprocess(declare_preprocess(trunk.size, mean=trunk.mean, std=trunk.std, filter_=trunk.filter))
+    everything = read_items(data)
+    items = everything.keep([replace(item, split=None) for item in everything if item.split != "test"])
+    apart = everything.keep([item for item in everything if item.split == "test"]) if test is None else read_items(test)
+    table = extract_data(items, trunk, preprocess, settings=settings, limits=limits, progress=progress)
+    divided = divide_data(items, table, trunk, valid_share=_HELD_OUT, seed=1)
     given = FitInput(
         task=items.task,
         classes=items.classes,
         trunk=trunk,
         preprocess=preprocess,
-        train=side(split.train),
-        valid=side(split.valid),
+        train=divided.train,
+        valid=divided.valid,
         options=FitOptions(seed=1),
         settings=settings,
         limits=limits,
         progress=progress,
     )
-    return given, dict(zip(table.digests, table.styles, strict=True))
+    return given, divided, apart
 
 
-def _fit(method: str, given: FitInput, styles: dict[bytes, FloatArray]) -> Prepared:
-    if method == "head":
-        fitted = fit_by_head(given)
-    else:
-        from drivetrain.flows.auto import fit_by_auto
-
-        fitted = fit_by_auto(given)
-    train_styles, valid_styles = (
-        np.stack([styles[one] for one in side.digests]) for side in (given.train, given.valid)
+def fit_answers(method: str, given: FitInput, divided: TrainData, apart: Items) -> Answers:
+    fitted = fit_model(method, given)
+    frozen, logits, styles = fitted.valid_frozen, fitted.valid_logits, divided.styles(given.valid)
+    labels, groups = given.valid.targets, given.valid.groups
+    if len(apart):
+        items, *told = _ask(fitted.model, given, apart)
+        frozen, logits, styles = (
+            np.concatenate([ours, theirs]) for ours, theirs in zip((frozen, logits, styles), told, strict=True)
+        )
+        labels = np.concatenate([labels, apart.targets(items, classes=given.classes)])
+        groups = np.concatenate([groups, np.full(len(items), -1)])
+    strata = find_strata(given.train.targets, task=given.task)
+    around = fit_surroundings(fitted.train_frozen, strata, has_classes=True)
+    parts, outside = around.measure(frozen, logits)
+    told_by = {name: parts[name] for name in ("neighbour", "mahalanobis")}
+    return Answers(
+        method=fitted.method,
+        classes=given.classes,
+        around=Remembered(
+            space=around.space,
+            gaussian=around.gaussian,
+            known=around.known,
+            k=around.k,
+            told=told_by,
+            outside=outside,
+        ),
+        frozen=frozen,
+        logits=logits,
+        labels=labels,
+        styles=styles,
+        groups=groups,
+        train_styles=divided.styles(given.train),
+        held=len(given.valid.items),
     )
-    made = calibrate(
-        train_features=fitted.train_frozen,
-        train_labels=given.train.targets,
-        valid_features=fitted.valid_frozen,
-        valid_labels=given.valid.targets,
-        valid_logits=fitted.valid_logits,
-        train_styles=train_styles,
-        valid_styles=valid_styles,
-        class_names=given.classes,
-    )
-    rule = KnownRule(made.decision, made.arrays, feature_count=fitted.valid_frozen.shape[1])
-    scaled = scale_logits(
-        fitted.valid_logits, temperature=made.decision["temperature"], bias=np.array(made.decision.get("bias", 0.0))
-    )
-    scores = np.array([rule.judge(row, logits)[0] for row, logits in zip(fitted.valid_frozen, scaled, strict=True)])
-    return Prepared(given, fitted, train_styles, valid_styles, scores)
 
 
-def _resplit(prepared: Prepared, share: float, times: int) -> Iterator[Draw]:
-    """Half calibrates, the other is counted; dealt alike in classes, copies together, in a new order each time."""
-    side = prepared.given.valid
+def _ask(model: bytes, given: FitInput, apart: Items) -> tuple[list[Item], FloatArray, FloatArray, FloatArray]:
+    """(items, frozen, logits, styles) as production has them; a picture that cannot be read ends it."""
+    session, styled = Session(model), StyledPreprocess(given.preprocess)
+
+    def work(item: Item) -> tuple[FloatArray, FloatArray, FloatArray]:
+        data = read_picture_file(apart.file(item), name=item.path, limits=given.limits)
+        pixels, style = styled.from_bytes(data, name=item.path, limits=given.limits)
+        frozen, logits = session.run(["frozen", "logits"], pixels[np.newaxis])
+        return frozen[0], logits[0], style
+
+    rows = list(map_in_order(work, apart.items, threads=callers_for(given.settings.worker_threads)))
+    frozen, logits, styles = (np.stack(column) for column in zip(*rows, strict=True))
+    return list(apart.items), frozen, logits, styles
+
+
+def resplit(answers: Answers, options: PolicyOptions, times: int) -> Iterator[tuple[Draw, Draw]]:
+    """(on the other half, on the test): dealt alike in classes, copies together, in a new order each time."""
     for seed in range(times):
-        order = np.random.default_rng([seed, 2]).permutation(len(side.items))
-        half = deal_folds(side.targets[order], count=2, groups=side.groups[order])
-        yield _judge(prepared, order[half == 0], order[half == 1], share, is_grouped=True)
+        order = np.random.default_rng([seed, 2]).permutation(answers.held)
+        half = deal_folds(answers.labels[order], count=2, groups=answers.groups[order])
+        made = calibrate_rows(answers, order[half == 0], options)
+        yield count(answers, made, order[half == 1]), count(answers, made, answers.test)
 
 
-def _draw_anew(prepared: Prepared, share: float, times: int) -> Iterator[Draw]:
+def draw_anew(answers: Answers, options: PolicyOptions, times: int) -> Iterator[Draw]:
     """As many drawn with replacement: then the held-out pictures are all there are, and the risk is exact."""
-    n = len(prepared.given.valid.items)
     for seed in range(times):
-        rows = np.random.default_rng([seed, 3]).integers(n, size=n // 2)
-        yield _judge(prepared, rows, np.arange(n), share, is_grouped=False)
+        rows = np.random.default_rng([seed, 3]).integers(answers.held, size=answers.held // 2)
+        made = calibrate_rows(answers, rows, options, is_grouped=False)
+        yield count(answers, made, np.arange(answers.held))
 
 
-def _judge(prepared: Prepared, rows: IntArray, counted: IntArray, share: float, *, is_grouped: bool) -> Draw:
-    made = _calibrate(prepared, rows, share, is_grouped=is_grouped)
-    accepted, wrong = _decide(prepared, made, counted)
-    return Draw(
-        is_promised=made.decision["promise"]["is_certified"],
-        n=len(counted),
-        n_decided=int(accepted.sum()),
-        n_wrong=int((accepted & wrong).sum()),
-    )
-
-
-def _calibrate(prepared: Prepared, rows: IntArray, share: float, *, is_grouped: bool) -> Calibration:
-    """As `drivetrain certify` would on these rows."""
-    valid, fitted, options = prepared.given.valid, prepared.fitted, PolicyOptions(max_error=share)
+def calibrate_rows(answers: Answers, rows: IntArray, options: PolicyOptions, *, is_grouped: bool = True) -> Calibration:
+    """As `drivetrain train` does with these rows held out."""
     alpha, shift_alpha = options.share_alpha(with_style=True)
-    scores = prepared.ood_scores[rows]
-
-    def known(_logits: FloatArray | None, fit: IntArray, _notes: list[str]) -> Known:
-        reference = np.sort(scores[fit])
-        is_known = _p_values(reference, scores) > alpha
-        return Known(section={"flag_at": alpha}, arrays={"ood_calibration": reference}, is_known=is_known)
-
-    def shift(fit: IntArray) -> Shift:
-        return fit_shift(prepared.valid_styles[rows], fit, alpha=shift_alpha, train=prepared.train_styles)
-
     return calibrate_held_out(
         HeldOut(
-            features=fitted.valid_frozen[rows],
-            labels=valid.targets[rows],
-            logits=fitted.valid_logits[rows],
-            groups=valid.groups[rows] if is_grouped else None,
+            labels=answers.labels[rows],
+            logits=answers.logits[rows],
+            groups=answers.groups[rows] if is_grouped else None,
         ),
         task="classification",
-        known=known,
-        shift=shift,
+        known=lambda logits, fit, notes: fit_scales(
+            answers.around, rows[:, np.newaxis], fit, notes, logits=logits, alpha=alpha
+        ),
+        shift=lambda fit: fit_shift(answers.styles[rows], fit, alpha=shift_alpha, train=answers.train_styles),
         options=options,
-        class_names=prepared.given.classes,
+        class_names=answers.classes,
     )
 
 
-def _decide(prepared: Prepared, made: Calibration, rows: IntArray) -> tuple[BoolArray, BoolArray]:
-    """Which of these the policy decides by itself, and which of its answers are wrong; (n,) both."""
+def count(answers: Answers, made: Calibration, rows: IntArray) -> Draw:
+    unknown, shifted, accepted, wrong = decide(answers, made, rows)
+    return Draw(
+        is_promised=made.decision["promise"]["is_certified"],
+        n_reference=len(made.arrays["ood_calibration"]),
+        n=len(rows),
+        n_decided=int(accepted.sum()),
+        n_wrong=int((accepted & wrong).sum()),
+        flagged=dict(zip(_KINDS, map(int, (unknown.sum(), shifted.sum(), (unknown | shifted).sum())), strict=True)),
+    )
+
+
+def decide(answers: Answers, made: Calibration, rows: IntArray) -> tuple[BoolArray, BoolArray, BoolArray, BoolArray]:
+    """(unknown, shifted, decided by itself, its answer wrong), (n,) each, by what would stand in the bundle."""
     decision = made.decision
     bias = np.array(decision["bias"]) if "bias" in decision else None
-    probs = softmax(scale_logits(prepared.fitted.valid_logits[rows], temperature=decision["temperature"], bias=bias))
-    is_known = _p_values(made.arrays["ood_calibration"], prepared.ood_scores[rows]) > decision["ood"]["flag_at"]
-    rule = ShiftRule(decision, made.arrays)
-    is_usual = np.array([not rule.judge(style)[1] for style in prepared.valid_styles[rows]])
-    accepted: BoolArray = is_known & is_usual & (probs.max(axis=1) > decision["threshold"])
-    return accepted, probs.argmax(axis=1) != prepared.given.valid.targets[rows]
+    scaled = scale_logits(answers.logits[rows], temperature=decision["temperature"], bias=bias)
+    known = KnownRule(decision, made.arrays, feature_count=answers.frozen.shape[1])
+    assert known.rule is not None
+    scores = replace(known.rule, surroundings=answers.around).scores(rows[:, np.newaxis], scaled)
+    unknown = p_values(known.reference, scores) <= known.flag_at
+    shifted = ShiftRule(decision, made.arrays).find_shifted(answers.styles[rows])
+    probs = softmax(scaled)
+    accepted: BoolArray = ~unknown & ~shifted & (probs.max(axis=1) > decision["threshold"])
+    return unknown, shifted, accepted, probs.argmax(axis=1) != answers.labels[rows]
 
 
-def _p_values(reference: FloatArray, scores: FloatArray) -> FloatArray:
-    at_least = len(reference) - np.searchsorted(reference, scores, side="left")
-    return np.asarray((at_least + 1) / (len(reference) + 1))
+def check_served(answers: Answers) -> None:
+    """The rule as it serves says the same, or nothing here is about it."""
+    made = calibrate_rows(answers, np.arange(answers.held)[::2], PolicyOptions())
+    rows = np.arange(answers.held)[1::2][:_CHECKED]
+    policy = DecisionPolicy(
+        made.decision, made.arrays, feature_count=answers.frozen.shape[1], output_count=len(answers.classes)
+    )
+    unknown, shifted, accepted, _ = decide(answers, made, rows)
+    for at, row in enumerate(rows):
+        told = policy.decide(answers.logits[row], answers.frozen[row], answers.classes, "", answers.styles[row])
+        said = ("unknown" in told.reasons, "shifted" in told.reasons, told.decision == "accept")
+        if said != (unknown[at], shifted[at], accepted[at]):
+            raise RuntimeError(f"row {row}: served {said}, counted {unknown[at], shifted[at], accepted[at]}")
 
 
-def _tell(method: str, share: float, halves: Sequence[Draw], anew: Sequence[Draw]) -> str:
-    def rate(draws: Sequence[Draw], is_so: Callable[[Draw], bool]) -> str:
+def _print_promises(
+    answers: Answers, halves: Mapping[float, list[tuple[Draw, Draw]]], anew: Mapping[float, list[Draw]]
+) -> None:
+    print(
+        f"\n{'method':<8}{'share':>6}{'promised':>10}{'decides':>9}{'wrong':>8}{'more wrong than that':>22}"
+        f"{'surely':>8}{'drawn anew: broken':>27}{'decides':>9}"
+    )
+    for share, draws in halves.items():
+        again = anew[share]
+        n_broken = sum(one.is_broken(share) for one in again)
+        low, high = wilson_interval(n_broken, len(again))
+        told = f"{100 * n_broken / len(again):.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+        print(f"{_tell(answers, share, [one for one, _ in draws])}{told:>27}{_decided(again):>9}", flush=True)
+
+
+def _print_test(answers: Answers, draws: Mapping[float, list[Draw]]) -> None:
+    mixes = [
+        np.bincount(answers.labels[rows], minlength=len(answers.classes)) / len(rows)
+        for rows in (np.arange(answers.held), answers.test)
+    ]
+    moved = 50 * float(np.abs(mixes[0] - mixes[1]).sum())
+    print(f"the same promises on {len(answers.test):,} pictures of the test ({moved:.1f} % of it in another class):")
+    for share, of_share in draws.items():
+        print(_tell(answers, share, of_share), flush=True)
+
+
+def _tell(answers: Answers, share: float, draws: Sequence[Draw]) -> str:
+    def rate(is_so: Callable[[Draw], bool]) -> str:
         return f"{100 * sum(map(is_so, draws)) / len(draws):.1f} %"
 
-    def mean(draws: Sequence[Draw]) -> str:
-        return f"{100 * float(np.mean([one.n_decided / one.n for one in draws if one.is_promised] or [0])):.1f} %"
-
-    promised = [one for one in halves if one.is_promised]
+    promised = [one for one in draws if one.is_promised]
     wrong = sum(one.n_wrong for one in promised) / max(1, sum(one.n_decided for one in promised))
-    n_broken = sum(one.is_broken(share) for one in anew)
-    low, high = wilson_interval(n_broken, len(anew))
-    told = f"{100 * n_broken / len(anew):.1f} % ({100 * low:.1f} to {100 * high:.1f})"
     return (
-        f"{method:<8}{100 * share:>4.0f} %{rate(halves, lambda one: one.is_promised):>10}{mean(halves):>9}"
-        f"{100 * wrong:>6.2f} %{rate(halves, lambda one: one.is_broken(share)):>22}"
-        f"{rate(halves, lambda one: one.is_surely_broken(share)):>8}{told:>27}{mean(anew):>9}"
+        f"{answers.method:<8}{100 * share:>4.0f} %{rate(lambda one: one.is_promised):>10}{_decided(draws):>9}"
+        f"{100 * wrong:>6.2f} %{rate(lambda one: one.is_broken(share)):>22}"
+        f"{rate(lambda one: one.is_surely_broken(share)):>8}"
     )
+
+
+def _decided(draws: Sequence[Draw]) -> str:
+    return f"{100 * float(np.mean([one.n_decided / one.n for one in draws if one.is_promised] or [0])):.1f} %"
+
+
+def _print_flags(answers: Answers, where: str, draws: Sequence[Draw]) -> None:
+    """Each kind's rate beside what is stated, and how many re-splits lie in the interval that it then has."""
+    print(f"{'method':<8}{'flagged of the ' + where:<26}{'stated':>12}{'mean':>9}{'spread':>9}{'within':>9}   interval")
+    for kind in _KINDS:
+        stated = [_state(one.n_reference, one.n, kind) for one in draws]
+        rates = np.array([one.flagged[kind] / one.n for one in draws])
+        within = np.mean([low <= rate <= high for rate, (_, low, high) in zip(rates, stated, strict=True)])
+        mean, low, high = (100 * float(np.mean(column)) for column in zip(*stated, strict=True))
+        at_most = "<= " if kind == "either" else ""
+        print(
+            f"{answers.method:<8}{kind:<26}{f'{at_most}{mean:.2f} %':>12}{100 * rates.mean():>7.2f} %"
+            f"{100 * rates.std(ddof=1):>7.2f} %{100 * within:>7.1f} %   {low:.1f} to {high:.1f} %"
+        )
+
+
+@cache
+def _state(n_reference: int, n: int, kind: str) -> tuple[float, float, float]:
+    """(expected rate, 95 % interval) of n pictures like the `n_reference`: beta-binomial, for all share one reference.
+
+    Of either: as if no picture were both, which gives the most.
+    """
+    alphas = dict(zip(_KINDS, PolicyOptions().share_alpha(with_style=True), strict=False))
+    alphas = alphas if kind == "either" else {kind: alphas[kind]}
+    allowed = sum(int(alpha * (n_reference + 1) + 1e-9) for alpha in alphas.values())
+    law = betabinom(n, allowed, n_reference + 1 - allowed)
+    return law.mean() / n, law.ppf(0.025) / n, law.ppf(0.975) / n

@@ -65,11 +65,13 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No setting of the person who runs the tests reaches them, and no test writes to that person's cache."""
+    """No setting of the person who runs the tests reaches them, and no test writes to that person's cache or database."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("DRIVETRAIN_") and name != "DRIVETRAIN_DATA"]:
             patch.delenv(name)
         patch.setenv("DRIVETRAIN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("DRIVETRAIN_DB", "none")
+        patch.delenv("XDG_DATA_HOME", raising=False)
         yield
 
 

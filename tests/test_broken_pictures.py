@@ -366,7 +366,7 @@ def test_command_line_on_the_folder_leaves_none_out(
 def app(predictor: Predictor, settings: Settings) -> Iterator[FastAPI]:
     app = create_app(PredictorModel(predictor), settings)
     yield app
-    app.state.service.pool.close()
+    app.state.registry.close(drain_s=0)
 
 
 def post(app: FastAPI, **given: Any) -> httpx.Response:
@@ -374,7 +374,7 @@ def post(app: FastAPI, **given: Any) -> httpx.Response:
 
     async def send() -> httpx.Response:
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=WAIT_S) as session:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=WAIT_S) as session:
             return await session.post("/predict", **given)
 
     return asyncio.run(send())
@@ -418,4 +418,4 @@ def test_server_takes_them_together(app: FastAPI, settings: Settings) -> None:
             assert answer.keys() == {"name", "error"}
             assert (answer["error"]["code"], answer["error"]["field"]) == ("unreadable_picture", case.name)
             assert str(case.reason) in answer["error"]["message"]
-    assert app.state.service.pool.held == app.state.service.memory.held_bytes == 0
+    assert app.state.registry.get().batcher.pending == app.state.service.memory.held_bytes == 0

@@ -41,7 +41,8 @@ def test_the_defaults_are_the_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", NUMBERS, ids=lambda row: row.name)
 def test_default_gives_way_to_file_to_environment_to_flag(row: Setting, tmp_path: Path) -> None:
-    file, env, flag = (int(row.default) + step for step in (1, 2, 3))
+    values = row.high + 1 if row.high else 10**12
+    file, env, flag = ((int(row.default) + step) % values for step in (1, 2, 3))
     name, key = row.name, f"DRIVETRAIN_{row.name.upper()}"
 
     write_file(tmp_path, f"{name} = {file}\n")
@@ -86,7 +87,7 @@ def test_home_is_filled_in(tmp_path: Path) -> None:
         ({}, "thread = 1", {}, "drivetrain.toml has no setting 'thread' (did you mean 'threads'?)"),
         ({}, "", {"hosts": "x"}, "the command line has no setting 'hosts' (did you mean 'host'?)"),
         ({}, "zzz = 1", {}, "drivetrain.toml has no setting 'zzz'"),
-        ({}, "[serve]\nport = 1", {}, "drivetrain.toml has no setting 'serve'"),
+        ({}, "[tool]\nport = 1", {}, "drivetrain.toml has no setting 'tool'"),
     ],
 )
 def test_an_unknown_name_stops_with_its_nearest(

@@ -8,6 +8,8 @@ DrivetrainError
   NotFound              something named is not there (also a LookupError)
   Conflict              something is already there, or in the way
   Unavailable           cannot be done here and now
+    QueueFull           too much is waiting already; the same may work in a moment
+    DeadlinePassed      no answer in the time it had
     MissingExtra        needs an optional part that is not installed
 
 A message says what was looked at, what was got, what is allowed and what to do next.
@@ -18,11 +20,13 @@ from __future__ import annotations
 __all__ = [
     "BundleRefused",
     "Conflict",
+    "DeadlinePassed",
     "DrivetrainError",
     "InvalidConfig",
     "InvalidInput",
     "MissingExtra",
     "NotFound",
+    "QueueFull",
     "Unavailable",
     "UnreadablePicture",
 ]
@@ -107,6 +111,22 @@ class Unavailable(DrivetrainError):
     """Cannot be done here and now."""
 
     code = "unavailable"
+
+
+class QueueFull(Unavailable):
+    """Too much is waiting already; the same may work in `retry_after_s` seconds."""
+
+    code = "overloaded"
+
+    def __init__(self, field: str, *, got: object, want: str, hint: str = "", retry_after_s: int = 1) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(field, got=got, want=want, hint=hint or "Send it again in a moment.")
+
+
+class DeadlinePassed(Unavailable):
+    """No answer in the time it had."""
+
+    code = "deadline_passed"
 
 
 class MissingExtra(Unavailable):

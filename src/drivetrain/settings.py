@@ -6,7 +6,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,8 @@ from .errors import InvalidConfig
 __all__ = ["SETTINGS", "Setting", "Settings", "load_settings"]
 
 ENV_PREFIX = "DRIVETRAIN_"
-_OUTSIDE = {"DRIVETRAIN_DATA"}  # read by the tests alone, so not a setting of the program
+DEFAULT_DB = "sqlite:///~/.local/share/drivetrain/drivetrain.db"
+_OUTSIDE = {"DRIVETRAIN_DATA", "DRIVETRAIN_TEST_POSTGRES"}  # read by the tests alone, so no settings of the program
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,36 @@ SETTINGS = (
     Setting("threads", 0, 0, "threads", "Pictures worked on at once; 0 takes every core."),
     Setting("image_max_bytes", 50_000_000, 1_000, "bytes", "A larger picture file is refused unread."),
     Setting("image_max_pixels", 80_000_000, 1_000, "pixels", "A picture whose header says more is refused undecoded."),
+    Setting("device", "auto", None, "auto, cpu or cuda", "Where `serve` runs networks; auto: cuda if it agrees."),
     Setting("host", "127.0.0.1", None, "address", "Where `serve` listens; 0.0.0.0 opens it to the network."),
     Setting("port", 8000, 0, "port", "Port of `serve`; 0 takes a free one.", high=65_535),
+    Setting("workers", 1, 1, "processes", "Processes of `serve` on one port; they divide the threads.", high=64),
+    Setting("shutdown_wait_s", 0, 0, "seconds", "After SIGTERM, still answers so long, not ready: for a balancer to see."),
+    Setting("shutdown_grace_s", 30, 1, "seconds", "Then requests in work have so long to end."),
+    Setting("trusted_proxies", "127.0.0.1,::1", None, "addresses", "Whose X-Forwarded-For and -Proto are believed."),
+    Setting("log_format", "text", None, "text or json", "How `serve` writes its log, a line a request, to stderr."),
     Setting("request_max_pictures", 32, 1, "pictures", "Most pictures in one request to the server."),
     Setting("queue_max_pictures", 64, 1, "pictures", "Pictures waiting in the server before it answers 429."),
     Setting("request_timeout_s", 30, 1, "seconds", "A request that waits longer is answered 503."),
+    Setting("models", "none", None, "folder or none", "Where the server may load models from when an admin asks."),
+    Setting("allow_url", 0, 0, "0 or 1", "1: callers may name a public address to fetch a picture from.", high=1),
+    Setting("db", DEFAULT_DB, None, "URL", "What the server remembers: sqlite:///FILE, postgresql://..., or none."),
+    Setting("insecure", 0, 0, "0 or 1", "1: whoever reaches the server may ask it for answers, without a key.", high=1),
+    Setting(
+        "allowed_hosts",
+        "auto",
+        None,
+        "names",
+        "Hosts that requests may ask for, with commas; auto: this machine's own while no key is asked for, else any.",
+    ),
+    Setting("embed_from", "none", None, "origins", "Sites that may show the page in a frame, with commas."),
+    Setting("key_rate_limit", 6000, 0, "requests/minute", "Most from one key or person, in each process; 0: no limit."),
+    Setting("address_rate_limit", 600, 0, "requests/minute", "Most from one address without a key; 0: no limit."),
+    Setting("login_rate_limit", 10, 1, "tries/minute", "Most wrong passwords or keys from one address, or for one name."),
+    Setting("session_idle_minutes", 120, 1, "minutes", "Who does nothing for so long signs in again."),
+    Setting("session_max_hours", 24, 1, "hours", "Who signed in so long ago signs in again."),
+    Setting("connections_max", 1000, 10, "connections", "Open at once in each process; then idle ones are closed."),
+    Setting("header_timeout_s", 10, 1, "seconds", "A request's headers must be there in this time."),
 )
 
 
@@ -63,11 +89,30 @@ class Settings:
     threads: int
     image_max_bytes: int
     image_max_pixels: int
+    device: str
     host: str
     port: int
+    workers: int
+    shutdown_wait_s: int
+    shutdown_grace_s: int
+    trusted_proxies: str
+    log_format: str
     request_max_pictures: int
     queue_max_pictures: int
     request_timeout_s: int
+    models: str
+    allow_url: int
+    db: str = field(repr=False)  # it may hold a password
+    insecure: int
+    allowed_hosts: str
+    embed_from: str
+    key_rate_limit: int
+    address_rate_limit: int
+    login_rate_limit: int
+    session_idle_minutes: int
+    session_max_hours: int
+    connections_max: int
+    header_timeout_s: int
 
     @property
     def worker_threads(self) -> int:
@@ -92,8 +137,11 @@ def load_settings(
     known = {row.name: row for row in SETTINGS}
     values: dict[str, object] = {row.name: row.default for row in SETTINGS}
     problems: list[str] = []
+    environ = os.environ if environ is None else environ
+    if environ.get("XDG_DATA_HOME"):
+        values["db"] = f"sqlite:///{environ['XDG_DATA_HOME']}/drivetrain/drivetrain.db"
     for source, given in _sources(
-        os.environ if environ is None else environ, Path.cwd() if folder is None else folder, flags or {}, problems
+        environ, Path.cwd() if folder is None else folder, flags or {}, problems
     ):
         for name, raw in given.items():
             row = known.get(name)

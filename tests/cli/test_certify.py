@@ -10,17 +10,11 @@ from pathlib import Path
 import pytest
 
 from drivetrain.bundle.archive import read_bundle
-from drivetrain.cli.main import main
 from drivetrain.flows.train import TrainResult
 
+from .runner import run
+
 PictureFolder = Callable[..., Path]
-
-
-def run(*argv: str | Path) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(arg) for arg in argv])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 @pytest.fixture(scope="module")

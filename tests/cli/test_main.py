@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from drivetrain.cli.main import VERBS, main
+from drivetrain.cli.main import VERBS
+
+from .runner import run
 
 OPTIONS = {
     "demo": ["--dir", "--serve", "--no-serve", "--host", "--port", "--json"],
@@ -39,15 +41,10 @@ OPTIONS = {
     "predict": ["--threads", "--json"],
     "serve": ["--host", "--port", "--threads"],
     "undo": ["--batch", "--path", "--all", "--list", "--by", "--json"],
+    "key": [],  # of several commands: test_store_verbs.py
+    "user": [],
+    "db": [],
 }  # fmt: skip
-
-
-def run(*argv: str) -> int:
-    """The exit code of `drivetrain ARGV`, in this process."""
-    with pytest.raises(SystemExit) as ended:
-        main(list(argv))
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -38,6 +38,18 @@ def shifted_labels() -> MultiLabelPrediction:
     )
 
 
+def unsure_labels() -> MultiLabelPrediction:
+    return MultiLabelPrediction(
+        labels=("cat",),
+        probabilities={"cat": 0.9, "dog": 0.4},
+        decisions={"cat": "present", "dog": "defer"},
+        ood_score=1.0,
+        ood_p_value=0.5,
+        decision="defer",
+        reasons=("low_confidence",),
+    )
+
+
 def shifted_value() -> ValuePrediction:
     return ValuePrediction(
         value=2.5,
@@ -56,7 +68,10 @@ def shifted_value() -> ValuePrediction:
     ("given", "told"),
     [
         (answer(), "cat 90.0 %"),
-        (answer("low_confidence"), "cat 90.0 %  a person should look (low_confidence)"),
+        (
+            answer("low_confidence"),
+            "cat 90.0 %  a person should look (low_confidence, not sure enough to decide by itself)",
+        ),
         (answer("unknown"), "cat 90.0 %  a person should look (unknown, unlike anything it was trained on)"),
         (
             answer("shifted", shifted_by=("darker", "blurrier")),
@@ -66,12 +81,16 @@ def shifted_value() -> ValuePrediction:
         (
             answer("shifted", "low_confidence"),
             "cat 90.0 %  a person should look (shifted, the right kind of thing in a style it has not seen; "
-            "low_confidence)",
+            "low_confidence, not sure enough to decide by itself)",
         ),
         (
             answer("unknown", "shifted", shifted_by=("greyer",)),
             "cat 90.0 %  a person should look (unknown, unlike anything it was trained on; "
             "shifted, a style it has not seen: greyer than the pictures it knows)",
+        ),
+        (
+            unsure_labels(),
+            "cat 90.0 %  a person should look at dog (low_confidence, not sure enough to decide by itself)",
         ),
         (
             shifted_labels(),

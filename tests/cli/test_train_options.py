@@ -17,19 +17,13 @@ import pytest
 import torch
 
 from drivetrain.bundle.archive import read_bundle
-from drivetrain.cli.main import main
 from drivetrain.flows.train import TrainResult
+
+from .runner import run
 
 PictureFolder = Callable[..., Path]
 DEADLINE_S = 300.0
 TOP = ["--method", "top", "--views", "1", "--batch", "8"]
-
-
-def run(*argv: str | Path) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(arg) for arg in argv])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 @pytest.fixture(scope="module")

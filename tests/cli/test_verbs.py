@@ -13,18 +13,12 @@ import pytest
 from PIL import Image
 
 from drivetrain.bundle.archive import read_bundle
-from drivetrain.cli.main import main
 from drivetrain.flows.train import TrainResult
+
+from .runner import run
 
 PictureFolder = Callable[..., Path]
 ODD = "[red]x[/red] :smile:"
-
-
-def run(*argv: str | Path) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(arg) for arg in argv])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 def run_process(*argv: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -123,6 +123,14 @@ def test_options_reach_the_policy(
     assert {name: decision["policy"][name] for name in options} == options
 
 
+def test_too_few_pictures_for_a_flag_are_told(trained: TrainResult, labelled: Path, run: Certify) -> None:
+    result = run(trained.bundle, labelled, ood_alpha=0.01)
+    assert "Only 75 pictures to tell the unknown by: nothing can be flagged as unknown yet." in result.notes
+    told = "Only 75 pictures to tell a new style by: none can be flagged as shifted yet (it takes 499)."
+    assert told in result.notes
+    assert not any("nothing can be flagged" in note for note in run(trained.bundle, labelled, out="b.dt").notes)
+
+
 def test_options_not_given_stay_as_the_model_has_them(trained: TrainResult, labelled: Path, run: Certify) -> None:
     first = run(trained.bundle, labelled, out="a.dt", max_error=0.2, ood_alpha=0.1)
     second = read_bundle(run(first.bundle, labelled, out="b.dt", max_defer=0.3).bundle).manifest.decision["policy"]

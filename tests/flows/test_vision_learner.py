@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from drivetrain.bundle.archive import read_bundle
 from drivetrain.data.getters import get_image_files, parent_label
 from drivetrain.data.splitters import FuncSplitter
 from drivetrain.data.transforms import Resize
@@ -41,6 +42,7 @@ from drivetrain.learn.view_loader import keep_views
 from drivetrain.learn.vision_learner import VisionLearner
 from drivetrain.progress import SilentProgress
 from drivetrain.runtime.predictor import load
+from drivetrain.runtime.session import Session
 from drivetrain.settings import Settings, load_settings
 from drivetrain.task import Task
 
@@ -206,7 +208,6 @@ def test_a_tuned_model_can_be_kept_loaded_and_trained_on(make: Make) -> None:
     assert (label, probs[number]) == (other.dls.vocab[int(number)], probs.max())
     learn.fine_tune(1)  # from trained pieces on
     learn.fine_tune(1, method="full")
-    assert learn.model.cut is None
     assert len(learn.recorder.values) == 3 + 2 + 2
 
 
@@ -418,6 +419,33 @@ def test_onnxruntime_runs_a_pretrained_part_and_torch_one_that_was_trained(share
 
 
 # the bundle
+
+
+@pytest.mark.parametrize(
+    ("train", "piece"),
+    [
+        (lambda learn: learn.fine_tune(1, method="full"), 2),
+        (lambda learn: learn.fit_one_cycle(1, 1e-3), 2),
+        (lambda learn: (learn.freeze_to(2), learn.fit(1, 1e-3)), 2),
+        (lambda learn: (learn.freeze(), learn.fit(1, 1e-3)), None),  # the head alone: the last map is as it was
+        (lambda learn: learn.fine_tune(1, method="head"), None),
+    ],
+    ids=["full", "a cycle of all", "the last groups", "a frozen backbone", "head"],
+)
+def test_strange_pictures_are_known_by_a_stage_that_hardly_moved(
+    make: Make, tmp_path: Path, train: Callable[[VisionLearner], Any], piece: int | None
+) -> None:
+    learn = make()
+    assert min(learn.model.backbone.layout.head_pieces) == 2
+    train(learn)
+    bundle = read_bundle(learn.export(tmp_path / "shapes.dt"))
+    pixels = torch.randn(2, 3, SIZE, SIZE)
+    backbone = learn.model.backbone.eval()
+    with torch.no_grad():
+        expected = backbone.pool(backbone.run(pixels, stop=piece)).numpy()
+    frozen = Session(bundle.members["model.onnx"]).run(["frozen"], pixels.numpy())[0]
+    np.testing.assert_allclose(frozen, expected, rtol=1e-3, atol=1e-4)
+    assert bundle.arrays["ood_centre"].shape == expected.shape[1:]
 
 
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import numpy as np
 from fastapi import FastAPI
 from PIL import Image
 
+from drivetrain.arrays import FloatArray
 from drivetrain.errors import UnreadablePicture
+from drivetrain.runtime.batch_types import Tuning
 from drivetrain.runtime.prediction import Prediction, Reason
 from drivetrain.serve.app import create_app
 from drivetrain.settings import Settings, load_settings
@@ -41,22 +44,42 @@ class FakeModel:
     )
     seen: list[str] = field(default_factory=list)
 
-    def predict(self, source: bytes, /, *, name: str) -> Prediction:
-        self.seen.append(name)
+    tuning: Tuning | None = None
+    input_size: int = 1
+
+    @property
+    def predictor(self) -> FakeModel:
+        """It is its own network."""
+        return self
+
+    def prepare(self, picture: Any, *, name: str | None = None) -> tuple[FloatArray, FloatArray]:
+        """The middle pixel."""
+        self.seen.append(str(name))
         try:
-            with Image.open(io.BytesIO(source)) as image:
+            with Image.open(io.BytesIO(picture)) as image:
                 pixel = image.convert("RGB").getpixel((image.width // 2, image.height // 2))
         except OSError:
-            raise UnreadablePicture(name, reason="not a picture") from None
-        assert isinstance(pixel, tuple)
-        red, green, blue = pixel
-        if max(pixel) < 30:
+            raise UnreadablePicture(str(name), reason="not a picture") from None
+        return np.array(pixel, dtype=np.float32).reshape(3, 1, 1), np.zeros(1, dtype=np.float32)
+
+    def run(self, pixels: FloatArray, *, threads: int = 1) -> tuple[FloatArray, FloatArray]:
+        """The colours as they are."""
+        return pixels.reshape(len(pixels), 3), np.zeros((len(pixels), 1), dtype=np.float32)
+
+    def decide(self, logits: FloatArray, frozen: FloatArray, style: FloatArray | None) -> Prediction:
+        red, green, blue = logits
+        if max(logits) < 30:
             return self._answer(0.964, reasons=("shifted",), shifted_by=("darker", "blurrier"))
         if red >= max(green, blue):
             return self._answer(0.964)
         if blue > green:
             return self._answer(0.41, reasons=("unknown", "shifted"), shifted_by=("greyer",) if blue < 250 else ())
         return self._answer(0.47, reasons=("low_confidence",), label_set=self.classes[:2])
+
+    def predict(self, source: bytes, /, *, name: str) -> Prediction:
+        pixels, style = self.prepare(source, name=name)
+        logits, frozen = self.run(pixels[np.newaxis])
+        return self.decide(logits[0], frozen[0], style)
 
     def _answer(
         self,
@@ -90,20 +113,20 @@ class BlockingModel(FakeModel):
     release: threading.Event = field(default_factory=threading.Event)
     begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def predict(self, source: bytes, /, *, name: str) -> Prediction:
+    def prepare(self, picture: Any, *, name: str | None = None) -> tuple[FloatArray, FloatArray]:
         self.begun.release()
         assert self.release.wait(WAIT_S)
-        return super().predict(source, name=name)
+        return super().prepare(picture, name=name)
 
 
 @dataclass
 class BrokenModel(FakeModel):
     """Fails with a fault of its own on pictures named so."""
 
-    def predict(self, source: bytes, /, *, name: str) -> Prediction:
-        if name.startswith("bug"):
+    def prepare(self, picture: Any, *, name: str | None = None) -> tuple[FloatArray, FloatArray]:
+        if str(name).startswith("bug"):
             raise RuntimeError("secret inner state")
-        return super().predict(source, name=name)
+        return super().prepare(picture, name=name)
 
 
 def picture(colour: str = "red", *, kind: str = "PNG", size: tuple[int, int] = (16, 16)) -> bytes:
@@ -131,7 +154,7 @@ def call(app: FastAPI, method: str, path: str, **given: Any) -> httpx.Response:
 
 
 def client(app: FastAPI) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=WAIT_S)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", timeout=WAIT_S)
 
 
 def post(app: FastAPI, content: bytes, *, kind: str = "image/png", path: str = "/predict") -> httpx.Response:
@@ -143,3 +166,8 @@ async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(WAIT_S):
         while not is_so():
             await asyncio.sleep(0.001)
+
+
+def pending(app: FastAPI) -> int:
+    """Pictures in work or waiting, of the default model."""
+    return int(app.state.registry.get().batcher.pending)

@@ -20,6 +20,7 @@ from .fakes import (
     call,
     client,
     make_app,
+    pending,
     picture,
     post,
     settings,
@@ -135,7 +136,7 @@ def test_fault_is_500_with_a_request_id_and_a_logged_traceback(caplog: pytest.Lo
 @pytest.mark.parametrize(
     ("headers", "content", "status", "text"),
     [
-        ({"Content-Type": "text/plain"}, b"x", 415, "image/*, application/octet-stream or multipart/form-data"),
+        ({"Content-Type": "text/plain"}, b"x", 415, "image/*, application/octet-stream, multipart/form-data or application/json"),
         ({}, b"x", 415, "got none"),
         ({"Content-Type": "image/png", "Content-Encoding": "gzip"}, b"x", 415, "compressed already"),
         ({"Content-Type": "image/png"}, b"", 422, "no bytes"),
@@ -223,9 +224,9 @@ async def by_hand(
         "root_path": "",
         "scheme": "http",
         "query_string": b"",
-        "headers": [(b"content-type", kind)],
-        "client": ("test", 1),
-        "server": ("test", 80),
+        "headers": [(b"host", b"localhost"), (b"content-type", kind)],
+        "client": ("127.0.0.1", 1),
+        "server": ("localhost", 80),
     }
     await app(scope, receive, send)
     body = b"".join(message.get("body", b"") for message in sent[1:])
@@ -272,7 +273,6 @@ def test_client_that_leaves_before_its_turn_costs_no_compute() -> None:
     async def go() -> None:
         model = BlockingModel()
         app = make_app(model, threads=1)
-        pool = app.state.service.pool
         async with client(app) as session:
             first = asyncio.create_task(
                 session.post("/predict?name=first", content=picture(), headers={"Content-Type": "image/png"})
@@ -280,10 +280,10 @@ def test_client_that_leaves_before_its_turn_costs_no_compute() -> None:
             await until(lambda: model.begun.acquire(blocking=False))
             status, _, _ = await by_hand(app, [chunk(picture(), more=False), {"type": "http.disconnect"}])
             assert status == 499
-            await until(lambda: pool.held == 1)  # its place is free again while the first is still in work
+            await until(lambda: pending(app) == 1)  # its place is free again while the first is still in work
             model.release.set()
             assert (await first).status_code == 200
-            await until(lambda: pool.held == 0)
+            await until(lambda: pending(app) == 0)
         assert model.seen == ["first"]
 
     asyncio.run(go())
@@ -299,13 +299,13 @@ def test_full_queue_is_429_and_the_rest_still_get_answers() -> None:
                 return await session.post("/predict", content=picture(), headers={"Content-Type": "image/png"})
 
             accepted = [asyncio.create_task(send()) for _ in range(3)]
-            await until(lambda: app.state.service.pool.held == 3)
+            await until(lambda: pending(app) == 3)
             refused = await send()
             assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
             assert int(refused.headers["Retry-After"]) >= 1
             model.release.set()
             assert [reply.status_code for reply in await asyncio.gather(*accepted)] == [200, 200, 200]
-            await until(lambda: app.state.service.pool.held == 0)
+            await until(lambda: pending(app) == 0)
             assert (await send()).status_code == 200
 
     asyncio.run(go())
@@ -320,10 +320,10 @@ def test_form_that_finds_no_room_is_refused_whole() -> None:
                 asyncio.create_task(session.post("/predict", content=picture(), headers={"Content-Type": "image/png"}))
                 for _ in range(2)
             ]
-            await until(lambda: app.state.service.pool.held == 2)
+            await until(lambda: pending(app) == 2)
             reply = await session.post("/predict", files=files(("a", picture()), ("b", picture())))
             assert reply.status_code == 429
-            assert app.state.service.pool.held == 2
+            assert pending(app) == 2
             model.release.set()
             await asyncio.gather(*first)
 
@@ -337,7 +337,7 @@ def test_deadline_is_503_while_the_picture_is_still_in_work() -> None:
     assert (reply.status_code, reply.json()["code"]) == (503, "deadline_passed")
     assert "Retry-After" in reply.headers
     model.release.set()
-    asyncio.run(until(lambda: app.state.service.pool.held == 0))
+    asyncio.run(until(lambda: pending(app) == 0))
 
 
 def test_memory_for_all_bodies_is_bounded() -> None:

@@ -12,6 +12,7 @@ from drivetrain.data.targets import find_strata
 from drivetrain.errors import InvalidInput
 from drivetrain.flows.calibrate import calibrate
 from drivetrain.flows.evaluate import evaluate_answers
+from drivetrain.imaging.style_measures import STYLE_MEASURES
 from drivetrain.learn.folds import deal_folds
 from drivetrain.task import Task
 from drivetrain.trust.conformal import half_width
@@ -137,6 +138,15 @@ def test_few_pictures_are_told() -> None:
     )
     answer = open_tiny("regression", values).decide(np.ones(1), np.ones(3), ("value",), "")
     assert (answer.interval, answer.decision) == (None, "accept")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("task", BOTH)
+def test_few_pictures_to_tell_a_style_by_are_told(task: Task) -> None:
+    styles = np.full((300, len(STYLE_MEASURES)), 0.5, np.float32)
+    made = calibrate(**arguments(task, 40), valid_styles=styles[:40], train_styles=styles[:100])
+    told = "Only 70 pictures to tell a new style by: none can be flagged as shifted yet (it takes 99)."
+    assert told in made.notes
+    assert made.decision["style"]["n_calibration"] == 70
 
 
 def test_a_label_that_one_half_lacks_keeps_its_temperature() -> None:

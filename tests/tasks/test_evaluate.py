@@ -126,7 +126,7 @@ def test_predict_prints_labels(
         elif "unknown" in answer.reasons:
             assert "a person should look (unknown" in line
         else:
-            assert f"a person should look at {', '.join(answer.open_labels)} (low_confidence)" in line
+            assert f"a person should look at {', '.join(answer.open_labels)} (low_confidence, not sure" in line
         seen.add((answer.decision, bool(answer.labels), answer.reasons))
     assert {("accept", True, ()), ("accept", False, ())} < seen
     assert run("predict", models["multilabel"], data["multilabel"] / "000.png", "--json") == 0

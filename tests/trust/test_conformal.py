@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import kstest
 
 from drivetrain.errors import InvalidInput
 from drivetrain.trust.calibration import softmax
@@ -14,6 +15,7 @@ from drivetrain.trust.conformal import (
     label_set_threshold,
     label_set_thresholds,
     p_value,
+    p_values,
 )
 
 
@@ -38,6 +40,28 @@ def test_p_value_is_valid(is_tied: bool) -> None:
         assert share <= level + 3 * math.sqrt(level * (1 - level) / draws)
         if not is_tied:  # and not needlessly cautious: (n + 1) * level is whole here
             assert share >= level - 3 * math.sqrt(level * (1 - level) / draws)
+
+
+@pytest.mark.parametrize("digits", [0, 1, 12], ids=["many ties", "some ties", "no ties"])
+def test_p_values_are_uniform_on_known_pictures(digits: int) -> None:
+    """Ties are broken at random, each draw has a calibration of its own; in service they count whole."""
+    rng = np.random.default_rng(5)
+    scores = rng.normal(size=(4_000, 41)).round(digits)
+    drawn = []
+    for row in scores:
+        reference, score = np.sort(row[:-1]), float(row[-1])
+        above, equal = int((reference > score).sum()), int((reference == score).sum())
+        drawn.append((above + rng.uniform() * (equal + 1)) / 41)
+        assert p_value(reference, score) == (above + equal + 1) / 41
+    assert kstest(drawn, "uniform").pvalue > 0.01
+
+
+def test_p_values_are_those_of_each_score() -> None:
+    rng = np.random.default_rng(6)
+    reference, scores = np.sort(rng.normal(size=30).round(1)), rng.normal(size=(5, 4)).round(1)
+    told = p_values(reference, scores)
+    assert told.tolist() == [[p_value(reference, float(score)) for score in row] for row in scores]
+    assert p_values(np.zeros(0), scores).tolist() == np.ones((5, 4)).tolist()
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.95])

@@ -14,6 +14,7 @@ from drivetrain.cli.policy import (
     MaxErrorOption,
     OodAlphaOption,
     PerClassFlag,
+    keep_given,
 )
 from drivetrain.cli.shared import JsonFlag, ThreadsOption, open_progress, open_settings, print_json
 
@@ -41,20 +42,15 @@ def run(
     """
     from drivetrain.flows.certify import CertifyConfig, certify
 
-    asked = {
-        "max_error": max_error,
-        "max_defer": max_defer,
-        "per_class": per_class or None,
-        "cost_error": cost_error,
-        "cost_review": cost_review,
-        "ood_alpha": ood_alpha,
-    }
-    config = CertifyConfig(
-        model=model,
-        data=labelled,
-        out=out,
-        options={name: value for name, value in asked.items() if value is not None},
+    asked = keep_given(
+        max_error=max_error,
+        max_defer=max_defer,
+        per_class=per_class,
+        cost_error=cost_error,
+        cost_review=cost_review,
+        ood_alpha=ood_alpha,
     )
+    config = CertifyConfig(model=model, data=labelled, out=out, options=asked)
     result = certify(config, settings=open_settings(threads=threads), progress=open_progress(as_json=as_json))
     if as_json:
         print_json(result.as_json())

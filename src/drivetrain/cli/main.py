@@ -28,7 +28,11 @@ VERBS = {
     "certify": "drivetrain.cli.certify",
     "predict": "drivetrain.cli.predict",
     "serve": "drivetrain.cli.serve",
+    "package": "drivetrain.cli.package",
     "undo": "drivetrain.cli.undo",
+    "key": "drivetrain.cli.key",
+    "user": "drivetrain.cli.user",
+    "db": "drivetrain.cli.db",
 }
 # module that may be absent -> the extra that brings it
 _EXTRA_OF = dict.fromkeys(
@@ -47,7 +51,13 @@ class _Verbs(TyperGroup):
         if cmd_name not in VERBS:
             return None
         app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        app.command(cmd_name)(_guard(import_module(VERBS[cmd_name]).run))
+        module = import_module(VERBS[cmd_name])
+        if hasattr(module, "COMMANDS"):  # a verb of several, such as `key create`
+            app.callback(no_args_is_help=True, help=(module.__doc__ or "").partition("\n\n")[2].strip())(lambda: None)
+            for name, run in module.COMMANDS.items():
+                app.command(name)(_guard(run))
+        else:
+            app.command(cmd_name)(_guard(module.run))
         return typer.main.get_command(app)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ __all__ = [
     "MaxErrorOption",
     "OodAlphaOption",
     "PerClassFlag",
+    "keep_given",
 ]
 
 MaxErrorOption = Annotated[
@@ -33,3 +34,8 @@ CostReviewOption = Annotated[
 OodAlphaOption = Annotated[
     float | None, typer.Option("--ood-alpha", help="Share of known pictures that may be called strange: 0.05.")
 ]
+
+
+def keep_given(**options: float | bool | None) -> dict[str, Any]:
+    """Those of them that were given; a flag that was not is False."""
+    return {name: value for name, value in options.items() if value is not None and value is not False}

@@ -25,9 +25,10 @@ from drivetrain.runtime.prediction import Answer, MultiLabelPrediction, Reason, 
 __all__ = ["run"]
 
 _MOST_OPEN = 5  # labels named that a person should decide
-_IN_WORDS = {
+_IN_WORDS: dict[Reason, str] = {
     "unknown": "unlike anything it was trained on",
     "shifted": "the right kind of thing in a style it has not seen",
+    "low_confidence": "not sure enough to decide by itself",
 }
 
 
@@ -117,9 +118,7 @@ def _tell_doubt(answer: Answer) -> str:
 
 def _tell_reason(reason: Reason, answer: Answer) -> str:
     """The reason's name, as `--json` has it, and what it means."""
-    told = _IN_WORDS.get(reason)
-    if told is None:
-        return reason
+    told = _IN_WORDS[reason]
     if reason == "shifted":
         if "unknown" in answer.reasons:  # whether it is the right kind of thing cannot be told then
             told = "a style it has not seen"

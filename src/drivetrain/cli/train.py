@@ -14,6 +14,7 @@ from drivetrain.cli.policy import (
     MaxErrorOption,
     OodAlphaOption,
     PerClassFlag,
+    keep_given,
 )
 from drivetrain.cli.shared import CacheDirOption, JsonFlag, ThreadsOption, open_progress, open_settings, print_json
 
@@ -77,12 +78,6 @@ def run(
         valid_share=valid,
         seed=seed,
         fixtures=cast(FixtureSource, fixtures),
-        max_error=max_error,
-        max_defer=max_defer,
-        per_class=per_class,
-        cost_error=cost_error,
-        cost_review=cost_review,
-        **({} if ood_alpha is None else {"ood_alpha": ood_alpha}),
         views=views,
         epochs=epochs,
         batch=batch,
@@ -90,6 +85,14 @@ def run(
         class_weights=class_weights,
         resume=resume,
         learning_curve=learning_curve,
+        **keep_given(
+            max_error=max_error,
+            max_defer=max_defer,
+            per_class=per_class,
+            cost_error=cost_error,
+            cost_review=cost_review,
+            ood_alpha=ood_alpha,
+        ),
     )
     result = train(
         config, settings=open_settings(threads=threads, cache_dir=cache_dir), progress=open_progress(as_json=as_json)

@@ -80,7 +80,7 @@ def decide_classes(
         is_any = any(one.is_certified for one in by_class)
         statements = [promise.statement, told if is_any else ""]
         notes += [told] if promise.is_certified and not is_any else []
-    notes += _note_shortfall(promise, judged)
+    notes += _note_class_shortfall(by_class, judged, names) if options.per_class else _note_shortfall(promise, judged)
     if options.max_defer is not None:
         limit = limit_deferral(promise, *judged[:3], most=options.max_defer)
         section["deferral_limit"] = {**asdict(limit), "is_kept": limit.is_kept}
@@ -174,14 +174,41 @@ def _note_shortfall(promise: Promise, judged: Ranked) -> list[str]:
     if promise.is_certified:
         return []
     more = labels_more(*judged[:3], max_error=promise.max_error, confidence=promise.confidence)
-    share = f"{100 * promise.max_error:g} %"
+    return [_tell_shortfall(f"The promise of {100 * promise.max_error:g} %", more, n=len(judged[0]))]
+
+
+def _note_class_shortfall(by_class: Sequence[Promise], judged: Ranked, names: Sequence[str]) -> list[str]:
+    """The same where each class is promised for by itself: of the class that is nearest to it."""
+    if any(one.is_certified for one in by_class):
+        return []
+    scores, is_wrong, eligible, predicted = judged
+    more = {
+        name: labels_more(
+            scores, is_wrong, eligible & (predicted == at), max_error=one.max_error, confidence=one.confidence
+        )
+        for at, (name, one) in enumerate(zip(names, by_class, strict=True))
+    }
+    within = {name: count for name, count in more.items() if count is not None}
+    nearest = min(within, key=lambda name: within[name]) if within else None
+    which = "any class" if nearest is None else f"{nearest}, which is nearest to it,"
+    told = f"The promise of {100 * by_class[0].max_error:g} % for {which}"
+    return [_tell_shortfall(told, None if nearest is None else within[nearest], n=len(scores))]
+
+
+def _tell_shortfall(what: str, more: int | None, *, n: int) -> str:
+    """What it takes: `more` calibration pictures than the n there are; None: no number will do."""
     if more is None:
-        return [
-            f"No number of labels would carry the promise of {share}: even the surest answers are wrong more often. A "
-            "better model would, or --max-error of more."
-        ]
-    in_all = _LABELS_EACH * (promise.n_calibration + more)
-    return [
-        f"The promise of {share} would take about {round_up(in_all):,} labelled pictures like these in all, none of "
-        "them trained on: `drivetrain certify` takes them without training again."
-    ]
+        return (
+            f"{what} is out of reach of any number of labels: even the surest answers are wrong more often. A better "
+            "model would carry it, or --max-error of more."
+        )
+    if more == 0:
+        return (
+            f"{what} was missed by little: at another threshold these pictures would carry it, but trying until one "
+            "does is no test. Some more labelled pictures likely will: `drivetrain certify` takes them."
+        )
+    in_all = _LABELS_EACH * (n + more)
+    return (
+        f"{what} would take about {round_up(in_all):,} labelled pictures like these in all, none of them trained on: "
+        "`drivetrain certify` takes them without training again."
+    )

@@ -16,7 +16,7 @@ from drivetrain.imaging.style import STYLE_FLAGS
 from drivetrain.progress import Progress
 from drivetrain.runtime.feature_cache import FeatureCache
 from drivetrain.runtime.prediction import Answer, ValuePrediction
-from drivetrain.runtime.survey import survey_pictures
+from drivetrain.runtime.survey import Survey, survey_pictures
 from drivetrain.settings import Settings
 from drivetrain.trust.groups import GroupComparison, GroupMeasure, compare_groups
 
@@ -64,7 +64,10 @@ def find_groups(
 ) -> dict[str, BoolArray]:
     """name -> (n,) whether each picture of `read` is in it; `by` as `check_by` gives it."""
     if by == BY_STYLE:
-        return _group_by_style(items, read, settings=settings, limits=limits, threads=threads, progress=progress)
+        with FeatureCache(settings.cache_dir) as cache:
+            files = [items.file(item) for item in read]
+            survey = survey_pictures(files, cache=cache, threads=threads, limits=limits, progress=progress)
+        return _group_by_style(survey, len(read))
     cells = [(getattr(item, by) if by in _OWN else item.more.get(by)) or _NOTHING for item in read]
     if len(set(cells)) < 2:
         got = f"{cells[0]!r} for every picture"
@@ -72,20 +75,9 @@ def find_groups(
     return {name: np.array([cell == name for cell in cells], dtype=np.bool_) for name in sorted(set(cells))}
 
 
-def _group_by_style(
-    items: Items,
-    read: Sequence[Item],
-    *,
-    settings: Settings,
-    limits: DecodeLimits,
-    threads: int,
-    progress: Progress,
-) -> dict[str, BoolArray]:
+def _group_by_style(survey: Survey, n: int) -> dict[str, BoolArray]:
     """A group for each flag that a picture has, and what is not dark; a picture may be in several, or in none."""
-    with FeatureCache(settings.cache_dir) as cache:
-        files = [items.file(item) for item in read]
-        survey = survey_pictures(files, cache=cache, threads=threads, limits=limits, progress=progress)
-    flags: list[frozenset[str]] = [frozenset()] * len(read)
+    flags: list[frozenset[str]] = [frozenset()] * n
     for row, facts in zip(survey.rows, survey.facts, strict=True):
         flags[row] = facts.style.flags
     groups = {name: np.array([name in of for of in flags], dtype=np.bool_) for name in STYLE_FLAGS}

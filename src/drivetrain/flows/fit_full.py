@@ -33,17 +33,19 @@ def fit_by_full(given: FitInput, *, head: Head | None = None) -> Fitted:
     """
     from drivetrain.learn.backbones import load_backbone
     from drivetrain.learn.checkpoint import CheckpointConfig
-    from drivetrain.learn.learner import Learner, vision_learner
+    from drivetrain.learn.learner import vision_learner
     from drivetrain.learn.network import build_network
+    from drivetrain.learn.vision_learner import VisionLearner
 
     head = fit_first_head(given) if head is None else head
     options = given.options
     epochs, lr = options.epochs or _EPOCHS, options.lr or _LR
     dls = _build_loaders(given)
     network = build_network(load_backbone(given.trunk.name), n_out=given.n_out, head=head)
-    learn: Learner = vision_learner(
+    learn = vision_learner(
         dls,
         network,
+        kind=VisionLearner,
         class_weights=options.class_weights,  # type: ignore[arg-type]
         label_smoothing=0.1 if given.task == "classification" else 0.0,
         seed=options.seed,
@@ -58,8 +60,6 @@ def fit_by_full(given: FitInput, *, head: Head | None = None) -> Fitted:
     learn.fit_one_cycle(epochs, slice(lr / _LR_MULT, lr), div=5.0, resume=options.resume)
     (given.settings.cache_dir / "runs" / f"{_name_run(given)}.safetensors").unlink(missing_ok=True)
     trained = learn.model.cpu().eval()
-    # strange pictures are known by a stage that hardly moved: the last was taught to see nothing but the classes
-    trained.cut = min(trained.backbone.layout.head_pieces, default=None)
     model = export_network(trained, size=given.trunk.size, trunk=given.trunk.model)
     session = Session(model)
     (train_frozen, _), (valid_frozen, valid_logits) = (

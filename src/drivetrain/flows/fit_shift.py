@@ -51,8 +51,9 @@ def fit_shift(
     the other half gives centres and spreads: no network is asked here, so none of them is better known than another.
     Without `train`, half of the rows `fit` stands in for it; or a rule fitted `before` gives its centres and spreads.
     """
-    held = _to_rows(styles)
-    known = None if train is None or not len(train) else _to_rows(train)
+    judged = _stack(styles)
+    held = follow_directions(judged)
+    known = None if train is None or not len(train) else follow_directions(_stack(train))
     if before is not None:
         ranked, centres, spreads = held[fit], before.centres, before.spreads
     else:
@@ -78,12 +79,12 @@ def fit_shift(
             f"Only {len(reference)} pictures to tell a new style by: none can be flagged as shifted yet "
             f"(it takes {needed}).",
         )
-    return Shift(section=section, arrays=arrays, is_shifted=rule.find_shifted(np.asarray(styles)), notes=notes)
+    return Shift(section=section, arrays=arrays, is_shifted=rule.find_shifted(judged), notes=notes)
 
 
-def _to_rows(styles: FloatArray | Sequence[FloatArray]) -> FloatArray:
-    """(n, directions)."""
-    return follow_directions(np.asarray(styles, dtype=np.float32).reshape(-1, len(STYLE_MEASURES)))
+def _stack(styles: FloatArray | Sequence[FloatArray]) -> FloatArray:
+    """(n, measures)."""
+    return np.asarray(styles, dtype=np.float32).reshape(-1, len(STYLE_MEASURES))
 
 
 def _divide(held: FloatArray, known: FloatArray | None, *, alpha: float) -> tuple[FloatArray, FloatArray]:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.data.datasheet import read_datasheet
-from drivetrain.data.items import Item, Items, read_items
+from drivetrain.data.items import Items, read_items
 from drivetrain.data.side_counts import count_sides
-from drivetrain.data.split import Split, check_classes, number_groups, order_by_seed, split_items
-from drivetrain.data.targets import find_strata
+from drivetrain.data.split import check_classes, split_items
 from drivetrain.errors import InvalidInput, Unavailable
 from drivetrain.flows.calibrate import Calibration, calibrate
 from drivetrain.flows.clock import LapClock
 from drivetrain.flows.evaluate import AnyEvaluation, evaluate_answers, interpret_answers
 from drivetrain.flows.export import Exported, ExportInput, export_bundle
-from drivetrain.flows.fitting import FitInput, Fitted, Side, fit_by_head
+from drivetrain.flows.fitting import FitInput, Fitted, fit_by_head
 from drivetrain.flows.fixtures import rank_telling
 from drivetrain.flows.illustrate import load_thumbnails, open_pictures
 from drivetrain.flows.record import (
@@ -30,26 +25,22 @@ from drivetrain.flows.record import (
     describe_splitter,
     describe_training,
     list_facts,
-    note_copies,
-    note_groups,
 )
 from drivetrain.flows.train_config import METHODS, TrainConfig
+from drivetrain.flows.train_data import TrainData, divide_data, extract_data
 from drivetrain.flows.trained_on import TRAINED_ON, pack_digests
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.preprocess import Preprocess, declare_preprocess
-from drivetrain.inspect.duplicates import find_duplicates
 from drivetrain.inspect.interpretation import AnyInterpretation
 from drivetrain.inspect.report import Report, write_report
 from drivetrain.learn.trunk import Trunk, prepare_trunk
 from drivetrain.progress import Progress
 from drivetrain.runtime.decision import open_policy
-from drivetrain.runtime.feature_cache import FeatureCache
-from drivetrain.runtime.features import FeatureTable, FrozenTrunk, extract_features
 from drivetrain.settings import Settings
 from drivetrain.task import Task
 from drivetrain.trust.learning_curve import LearningCurve
 
-__all__ = ["METHODS", "TrainConfig", "TrainResult", "train"]
+__all__ = ["METHODS", "TrainConfig", "TrainResult", "fit_model", "train"]
 
 _REPORT = "report.html"
 _MOST_CANDIDATES = 8  # held-out pictures offered as fixtures, the least certain
@@ -99,18 +90,6 @@ class TrainResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Data:
-    """What was read, and how it was divided."""
-
-    readable: Items
-    table: FeatureTable
-    split: Split
-    train: Side
-    valid: Side
-    unreadable: tuple[tuple[str, str], ...]  # (path, reason)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Judged:
     """What the held-out pictures say of the model."""
 
@@ -149,9 +128,10 @@ def train(config: TrainConfig, *, settings: Settings, progress: Progress) -> Tra
             declare_preprocess(trunk.size, method=config.resize, mean=trunk.mean, std=trunk.std, filter_=trunk.filter)
         )
     with run.clock.lap("features of the pictures"):
-        table = _extract(run, items, trunk, preprocess)
+        table = extract_data(items, trunk, preprocess, settings=settings, limits=run.limits, progress=progress)
     with run.clock.lap("finding copies and splitting"):
-        data = _divide(run, items, table, trunk)
+        data = divide_data(items, table, trunk, valid_share=config.valid_share, seed=config.seed)
+        run.notes += data.notes
     fit_input = FitInput(
         task=data.readable.task,
         classes=data.readable.classes,
@@ -165,7 +145,7 @@ def train(config: TrainConfig, *, settings: Settings, progress: Progress) -> Tra
         progress=progress,
     )
     with run.clock.lap("fitting the head" if config.method == "head" else "training"):
-        fitted = _fit(config.method, fit_input)
+        fitted = fit_model(config.method, fit_input)
     with run.clock.lap("calibrating and evaluating"):
         judged = _judge(run, fitted, data)
     curve = None
@@ -204,8 +184,8 @@ def train(config: TrainConfig, *, settings: Settings, progress: Progress) -> Tra
     )
 
 
-def _fit(method: str, given: FitInput) -> Fitted:
-    """Each method in a module of its own, loaded when it is asked for: `head` must not wait for torch."""
+def fit_model(method: str, given: FitInput) -> Fitted:
+    """By one of METHODS, each in a module of its own that is loaded when it is asked for: `head` waits for no torch."""
     if method == "head":
         return fit_by_head(given)
     if method == "top":
@@ -271,71 +251,9 @@ def _read(run: _Run) -> Items:
     return items
 
 
-def _extract(run: _Run, items: Items, trunk: Trunk, preprocess: Preprocess) -> FeatureTable:
-    frozen = FrozenTrunk(
-        model=trunk.model,
-        weights_digest=trunk.weights_digest,
-        feature_count=trunk.layout.count,
-        map_channels=trunk.layout.last,
-        preprocess=preprocess,
-    )
-    with FeatureCache(run.settings.cache_dir) as cache:
-        return extract_features(
-            [items.file(item) for item in items],
-            trunk=frozen,
-            cache=cache,
-            threads=run.settings.worker_threads,
-            limits=run.limits,
-            progress=run.progress,
-        )
-
-
-def _divide(run: _Run, items: Items, table: FeatureTable, trunk: Trunk) -> _Data:
-    unreadable = [*items.unusable, *((items.items[index].path, reason) for index, reason in table.unreadable)]
-    if unreadable:
-        run.notes.append(f"Left out, because they could not be read: {len(unreadable):,} files. None was deleted.")
-    readable = items.keep([items.items[row] for row in table.rows])
-    check_classes(readable.items, unreadable=[items.items[index] for index, _ in table.unreadable], task=items.task)
-    copies = find_duplicates(table.digests, table.fingerprints, table.features[:, : trunk.layout.last])
-    alike = [[readable.items[row].path for row in rows] for rows in copies.groups]
-    seed = run.config.seed
-    split = split_items(readable.items, valid_share=run.config.valid_share, seed=seed, copies=alike, task=items.task)
-    groups = np.array(number_groups(readable.items, alike), dtype=np.int64)
-    train_side, valid_side = (_gather(side, readable, table, groups, seed) for side in (split.train, split.valid))
-    run.notes += note_copies(readable, copies, split)
-    run.notes += note_groups(
-        readable.classes,
-        train=(find_strata(train_side.targets, task=items.task), train_side.groups),
-        valid=(find_strata(valid_side.targets, task=items.task), valid_side.groups),
-        parted=split.parted,
-    )
-    return _Data(
-        readable=readable,
-        table=table,
-        split=split,
-        train=train_side,
-        valid=valid_side,
-        unreadable=tuple(sorted(unreadable)),
-    )
-
-
-def _gather(side: Sequence[Item], readable: Items, table: FeatureTable, groups: IntArray, seed: int) -> Side:
-    row_of = {item.path: row for row, item in enumerate(readable.items)}
-    shuffled = order_by_seed(side, seed)
-    rows = [row_of[item.path] for item in shuffled]
-    return Side(
-        items=tuple(shuffled),
-        files=tuple(readable.file(item) for item in shuffled),
-        digests=tuple(table.digests[row] for row in rows),
-        features=table.features[rows],
-        targets=readable.targets(shuffled),
-        groups=groups[rows],
-    )
-
-
-def _judge(run: _Run, fitted: Fitted, data: _Data) -> _Judged:
+def _judge(run: _Run, fitted: Fitted, data: TrainData) -> _Judged:
     valid, classes, task = data.valid, data.readable.classes, data.readable.task
-    valid_styles = _pick_styles(data, valid)
+    valid_styles = data.styles(valid)
     calibration = calibrate(
         task=task,
         train_features=fitted.train_frozen,
@@ -344,7 +262,7 @@ def _judge(run: _Run, fitted: Fitted, data: _Data) -> _Judged:
         valid_labels=valid.targets,
         valid_logits=fitted.valid_logits,
         valid_groups=valid.groups,
-        train_styles=_pick_styles(data, data.train),
+        train_styles=data.styles(data.train),
         valid_styles=valid_styles,
         class_names=classes,
         options=run.config.policy_options,
@@ -372,13 +290,9 @@ def _judge(run: _Run, fitted: Fitted, data: _Data) -> _Judged:
     )
 
 
-def _pick_styles(data: _Data, side: Side) -> FloatArray:
-    """(n, measures) of one side."""
-    style_of = dict(zip(data.table.digests, data.table.styles, strict=True))
-    return np.stack([style_of[digest] for digest in side.digests])
-
-
-def _export(run: _Run, data: _Data, trunk: Trunk, preprocess: Preprocess, fitted: Fitted, judged: _Judged) -> Exported:
+def _export(
+    run: _Run, data: TrainData, trunk: Trunk, preprocess: Preprocess, fitted: Fitted, judged: _Judged
+) -> Exported:
     config, readable, split = run.config, data.readable, data.split
     policy = open_policy(
         readable.task,
@@ -421,7 +335,7 @@ def _export(run: _Run, data: _Data, trunk: Trunk, preprocess: Preprocess, fitted
 
 def _report(
     run: _Run,
-    data: _Data,
+    data: TrainData,
     fitted: Fitted,
     judged: _Judged,
     exported: Exported,

@@ -85,7 +85,6 @@ class VisionLearner(Learner):
                 f'fine_tune(method="{method}")', got="; ".join(reasons), want='none of these, or method="full"'
             )
         if method == "full":
-            self.model.cut = None
             self._say_full(epochs, freeze_epochs)
             super().fine_tune(epochs, base_lr, freeze_epochs, **shape, **options)
         elif method == "head":
@@ -102,6 +101,12 @@ class VisionLearner(Learner):
         if self.exporter is None:
             raise Conflict("export", got="a Learner made by hand", want="one of drivetrain.vision_learner")
         return self.exporter(self, Path(path))
+
+    def _fit(self, *args: Any, **options: Any) -> None:
+        if self.frozen_groups < len(self.model.groups()) - 1:
+            # strange pictures are known by a stage that hardly moves: the last learns to see nothing but the classes
+            self.model.cut = min(self.model.backbone.layout.head_pieces, default=None)
+        super()._fit(*args, **options)
 
     # which method
 

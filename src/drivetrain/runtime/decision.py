@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -74,41 +74,50 @@ def open_policy(
     return policies[task](decision, arrays, feature_count=feature_count, output_count=output_count)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Strangeness:
-    """What is strange about a picture, whatever is answered."""
+class _Policy(ABC):
+    """What the policies of all tasks do: judge whether a picture is strange, and defer it then."""
 
-    ood_score: float
-    ood_p_value: float
-    reasons: tuple[Reason, ...]
-    shift_p_value: float | None
-    shifted_by: tuple[str, ...]
-
-
-class _StrangeRule:
-    """Whether a picture is unlike those the model knows, or like them in a style it has not seen."""
-
-    def __init__(self, decision: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], *, feature_count: int) -> None:
+    def __init__(
+        self,
+        decision: Mapping[str, Any],
+        arrays: Mapping[str, NDArray[Any]],
+        *,
+        feature_count: int,
+        output_count: int,
+    ) -> None:
+        self._read(decision, output_count)
         self._known = KnownRule(decision, arrays, feature_count=feature_count)
         self._shift = _open_shift_rule(decision, arrays)
 
-    def judge(self, frozen: FloatArray, logits: FloatArray | None, style: FloatArray | None) -> _Strangeness:
-        """frozen (f,), calibrated logits (k,) or None, and the style, if it was measured."""
+    @abstractmethod
+    def _read(self, decision: Mapping[str, Any], output_count: int) -> None:
+        """Take the task's own numbers from the manifest."""
+
+    def _decide(
+        self,
+        frozen: FloatArray,
+        logits: FloatArray | None,
+        style: FloatArray | None,
+        *,
+        version: str,
+        is_open: bool = False,
+    ) -> dict[str, Any]:
+        """The fields that all answers have, of calibrated logits (k,) or None; is_open: the answer itself is unsure."""
         score, p_value, is_unknown = self._known.judge(frozen, logits)
-        reasons: list[Reason] = ["unknown"] if is_unknown else []
-        shift_p_value, words = None, tuple[str, ...]()
+        shift_p_value, is_shifted, words = None, False, tuple[str, ...]()
         if self._shift is not None and style is not None:
-            shift_p_value, is_shifted, found = self._shift.judge(style)
-            if is_shifted:
-                reasons.append("shifted")
-                words = found
-        return _Strangeness(
-            ood_score=score,
-            ood_p_value=p_value,
-            reasons=tuple(reasons),
-            shift_p_value=shift_p_value,
-            shifted_by=words,
-        )
+            shift_p_value, is_shifted, words = self._shift.judge(style)
+        found: dict[Reason, bool] = {"unknown": is_unknown, "shifted": is_shifted, "low_confidence": is_open}
+        reasons = tuple(reason for reason, holds in found.items() if holds)
+        return {
+            "ood_score": score,
+            "ood_p_value": p_value,
+            "shift_p_value": shift_p_value,
+            "shifted_by": words,
+            "decision": "defer" if reasons else "accept",
+            "reasons": reasons,
+            "version": version,
+        }
 
 
 def _open_shift_rule(decision: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> ShiftRule | None:
@@ -119,17 +128,10 @@ def _open_shift_rule(decision: Mapping[str, Any], arrays: Mapping[str, NDArray[A
     return ShiftRule(decision, arrays)
 
 
-class DecisionPolicy:
+class DecisionPolicy(_Policy):
     """The rule of one bundle that tells classes apart; made as `open_policy` says."""
 
-    def __init__(
-        self,
-        decision: Mapping[str, Any],
-        arrays: Mapping[str, NDArray[Any]],
-        *,
-        feature_count: int,
-        output_count: int,
-    ) -> None:
+    def _read(self, decision: Mapping[str, Any], output_count: int) -> None:
         self.temperature = read_number(decision, "temperature", low=1e-3, high=1e3)
         self.threshold = read_number(decision, "threshold", low=0, high=1)
         self.label_set_threshold = read_number(decision, "label_set", "threshold", low=0, high=1)
@@ -139,7 +141,6 @@ class DecisionPolicy:
         self.label_set_thresholds = read_numbers(
             decision, "label_set", "thresholds", length=output_count, low=0, high=1
         )
-        self._strange = _StrangeRule(decision, arrays, feature_count=feature_count)
 
     def decide(
         self,
@@ -153,22 +154,14 @@ class DecisionPolicy:
         scaled = scale_logits(logits, temperature=self.temperature, bias=self.bias)
         probs = softmax(scaled)
         best = int(np.argmax(probs))
-        strange = self._strange.judge(frozen, scaled, style)
         threshold = self.threshold if self.class_thresholds is None else self.class_thresholds[best]
-        reasons = _add_doubt(strange.reasons, is_open=not probs[best] > threshold)
         sets_at = self.label_set_threshold if self.label_set_thresholds is None else self.label_set_thresholds
         return Prediction(
             label=classes[best],
             probability=float(probs[best]),
             probabilities={name: float(p) for name, p in zip(classes, probs, strict=True)},
             label_set=tuple(classes[i] for i in label_set(probs, sets_at)),
-            ood_score=strange.ood_score,
-            ood_p_value=strange.ood_p_value,
-            decision="defer" if reasons else "accept",
-            reasons=reasons,
-            version=version,
-            shift_p_value=strange.shift_p_value,
-            shifted_by=strange.shifted_by,
+            **self._decide(frozen, scaled, style, version=version, is_open=not probs[best] > threshold),
         )
 
     def row(self, logits: FloatArray) -> FloatArray:
@@ -176,17 +169,10 @@ class DecisionPolicy:
         return softmax(scale_logits(logits, temperature=self.temperature, bias=self.bias))
 
 
-class LabelPolicy:
+class LabelPolicy(_Policy):
     """The rule of one bundle whose pictures bear any number of labels; made as `open_policy` says."""
 
-    def __init__(
-        self,
-        decision: Mapping[str, Any],
-        arrays: Mapping[str, NDArray[Any]],
-        *,
-        feature_count: int,
-        output_count: int,
-    ) -> None:
+    def _read(self, decision: Mapping[str, Any], output_count: int) -> None:
         rules = read_list(decision, "labels", length=output_count)
         where = f"{WHERE}.labels"
         self.temperatures = read_column(rules, "temperature", low=1e-3, high=1e3, where=where)
@@ -196,7 +182,6 @@ class LabelPolicy:
         # by a hair both may be the threshold: no probability is then above the one and below the other
         if not bool((self.absent_below <= np.nextafter(self.present_above, 2)).all()):
             raise refuse(where, "a label both present and absent", "absent_below at most present_above")
-        self._strange = _StrangeRule(decision, arrays, feature_count=feature_count)
 
     def decide(
         self,
@@ -209,24 +194,18 @@ class LabelPolicy:
         """The answer for one picture: logits (k,), frozen (f,), both finite."""
         log_odds = self.row(logits)
         probs = sigmoid(log_odds)
-        strange = self._strange.judge(frozen, log_odds, style)
         decided: list[LabelDecision] = [
             "present" if p > high else "absent" if p < low else "defer"
             for p, high, low in zip(probs, self.present_above, self.absent_below, strict=True)
         ]
-        reasons = _add_doubt(strange.reasons, is_open="defer" in decided)
+        told = self._decide(frozen, log_odds, style, version=version, is_open="defer" in decided)
+        is_strange = not {"unknown", "shifted"}.isdisjoint(told["reasons"])
         likeliest = np.argsort(-probs, kind="stable")
         return MultiLabelPrediction(
             labels=tuple(classes[at] for at in likeliest if probs[at] > self.thresholds[at]),
             probabilities={name: float(p) for name, p in zip(classes, probs, strict=True)},
-            decisions={name: "defer" if strange.reasons else one for name, one in zip(classes, decided, strict=True)},
-            ood_score=strange.ood_score,
-            ood_p_value=strange.ood_p_value,
-            decision="defer" if reasons else "accept",
-            reasons=reasons,
-            version=version,
-            shift_p_value=strange.shift_p_value,
-            shifted_by=strange.shifted_by,
+            decisions={name: "defer" if is_strange else one for name, one in zip(classes, decided, strict=True)},
+            **told,
         )
 
     def row(self, logits: FloatArray) -> FloatArray:
@@ -234,24 +213,16 @@ class LabelPolicy:
         return np.asarray(logits, dtype=np.float64) / self.temperatures
 
 
-class ValuePolicy:
+class ValuePolicy(_Policy):
     """The rule of one bundle that measures; made as `open_policy` says."""
 
-    def __init__(
-        self,
-        decision: Mapping[str, Any],
-        arrays: Mapping[str, NDArray[Any]],
-        *,
-        feature_count: int,
-        output_count: int,
-    ) -> None:
+    def _read(self, decision: Mapping[str, Any], output_count: int) -> None:
         interval = decision.get("interval")
         widths = read_list(interval if isinstance(interval, Mapping) else {}, "half_widths", length=output_count)
         self.half_widths = [
             None if width is None else check_number(width, f"{WHERE}.interval.half_widths", low=0, high=_MOST)
             for width in widths
         ]
-        self._strange = _StrangeRule(decision, arrays, feature_count=feature_count)
 
     def decide(
         self,
@@ -267,26 +238,14 @@ class ValuePolicy:
             None if width is None else (value - width, value + width)
             for value, width in zip(values, self.half_widths, strict=True)
         ]
-        strange = self._strange.judge(frozen, None, style)
         return ValuePrediction(
             value=values[0],
             interval=ends[0],
             values=dict(zip(classes, values, strict=True)),
             intervals=dict(zip(classes, ends, strict=True)),
-            ood_score=strange.ood_score,
-            ood_p_value=strange.ood_p_value,
-            decision="defer" if strange.reasons else "accept",
-            reasons=strange.reasons,
-            version=version,
-            shift_p_value=strange.shift_p_value,
-            shifted_by=strange.shifted_by,
+            **self._decide(frozen, None, style, version=version),
         )
 
     def row(self, logits: FloatArray) -> FloatArray:
         """The values themselves (m,), in the unit of the labels."""
         return np.asarray(logits, dtype=np.float64)
-
-
-def _add_doubt(reasons: tuple[Reason, ...], *, is_open: bool) -> tuple[Reason, ...]:
-    """Those why the picture is strange, and then whether the answer is left open."""
-    return (*reasons, "low_confidence") if is_open else reasons

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from drivetrain.runtime.prediction import Answer
 from drivetrain.runtime.session import Session
 from drivetrain.task import Task
 
+from .device import CPU, Device
+
 __all__ = ["Picture", "Predictor", "load"]
 
 Picture = str | Path | bytes | Image.Image | NDArray[Any]
@@ -36,14 +38,28 @@ _FIXTURE_BYTES = 16_000_000
 class Predictor:
     """A bundle, ready. Made by `load`; safe to use from many threads."""
 
-    def __init__(self, bundle: Bundle, *, limits: DecodeLimits | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        limits: DecodeLimits | None = None,
+        threads: int = 1,
+        session_threads: Collection[int] = (1,),
+        device: Device = CPU,
+    ) -> None:
+        """`threads` prove the fixtures and answer `predict_many`; there is a session for each of `session_threads`."""
         self.manifest: Manifest = bundle.manifest
         self.version = bundle.version
         self.limits = limits or DecodeLimits()
         self.threads = threads
         self.preprocess = _read_preprocess(self.manifest)
         self._styled = StyledPreprocess(self.preprocess)
-        self._session, self._feature_count = _open_model(bundle.members["model.onnx"], self.manifest, self.preprocess)
+        self.device = device
+        model = bundle.members["model.onnx"]
+        self._session, self._feature_count = _open_model(model, self.manifest, self.preprocess, device)
+        # the same network again: each holds its weights, but no thread of one waits for another's
+        more = {count: Session(model, threads=count, device=device) for count in session_threads if count > 1}
+        self._sessions = {1: self._session, **more}
         self.policy: AnyPolicy = open_policy(
             self.task,
             self.manifest.decision,
@@ -68,19 +84,24 @@ class Predictor:
         """The labels, or the names of the values, in the order of the network's outputs."""
         return self.manifest.classes
 
+    @property
+    def input_size(self) -> int:
+        """Height and width of the pixels that the network reads."""
+        return self.preprocess.size
+
     def predict(self, picture: Picture, *, name: str | None = None) -> Answer:
         """The answer for a path, encoded bytes, a PIL image, or a uint8 array (h, w, 3) in RGB order.
 
         A PIL image or an array is already decoded, so the fast decoding of large JPEGs does not apply to it: its
         probabilities may differ from those of its file in the third digit. Raises UnreadablePicture, NotFound.
         """
-        logits, frozen, style = self.ask(picture, name=name)
-        return self.policy.decide(logits, frozen, self.classes, self.version, style=style)
+        return self.decide(*self.ask(picture, name=name))
 
     def ask(self, picture: Picture, *, name: str | None = None) -> tuple[FloatArray, FloatArray, FloatArray]:
         """What is decided on: logits (k,), frozen features (f,), style (measures,). Raises as `predict`."""
-        pixels, style = self._read(picture, name)
-        return *self._run(pixels), style
+        pixels, style = self.prepare(picture, name=name)
+        logits, frozen = self.run(pixels[np.newaxis])
+        return logits[0], frozen[0], style
 
     def predict_many(self, pictures: Iterable[Picture]) -> Iterator[Answer | UnreadablePicture]:
         """An answer for each picture, in order, on all threads; an unreadable one gives its error in its place."""
@@ -95,8 +116,8 @@ class Predictor:
 
         return map_in_order(work, pictures, threads=callers_for(self.threads))
 
-    def _read(self, picture: Picture, name: str | None) -> tuple[FloatArray, FloatArray]:
-        """Pixels (3, size, size) and style."""
+    def prepare(self, picture: Picture, *, name: str | None = None) -> tuple[FloatArray, FloatArray]:
+        """What the network reads, float32 (3, size, size), and the style. Raises as `predict`."""
         if isinstance(picture, str | Path):
             path = Path(picture)
             if not path.exists():
@@ -111,17 +132,28 @@ class Predictor:
             return self._styled.from_array(picture)
         raise InvalidInput("picture", got=type(picture).__name__, want="a path, bytes, a PIL image or a numpy array")
 
-    def _run(self, pixels: FloatArray, *, deadline_s: float | None = None) -> tuple[FloatArray, FloatArray]:
-        """Logits (k,) and frozen features (f,) of one picture, finite."""
-        logits, frozen = self._session.run(["logits", "frozen"], pixels[np.newaxis], deadline_s=deadline_s)
+    def run(
+        self, pixels: FloatArray, *, threads: int = 1, deadline_s: float | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Logits (n, k) and frozen features (n, f) of pixels (n, 3, size, size), finite.
+
+        `threads` is one of `session_threads`. Rows of one call may differ in their last bits from those of another
+        number of rows. Raises Unavailable.
+        """
+        logits, frozen = self._sessions[threads].run(["logits", "frozen"], pixels, deadline_s=deadline_s)
         for what, output, width in (("logits", logits, len(self.classes)), ("frozen", frozen, self._feature_count)):
             # the shapes that a model declares are a promise; this is what it does
             shape, dtype = getattr(output, "shape", None), getattr(output, "dtype", None)
-            if shape != (1, width) or dtype != np.float32:
-                raise Unavailable("model", got=f"{what} {dtype} of shape {shape}", want=f"float32 (1, {width})")
+            if shape != (len(pixels), width) or dtype != np.float32:
+                want = f"float32 ({len(pixels)}, {width})"
+                raise Unavailable("model", got=f"{what} {dtype} of shape {shape}", want=want)
             if not np.isfinite(output).all():
                 raise Unavailable("model", got=f"{what} that are not finite", want="numbers")
-        return logits[0], frozen[0]
+        return logits, frozen
+
+    def decide(self, logits: FloatArray, frozen: FloatArray, style: FloatArray | None) -> Answer:
+        """The answer for logits (k,), frozen features (f,) and style (measures,), None: not judged."""
+        return self.policy.decide(logits, frozen, self.classes, self.version, style=style)
 
     def _prove(self, fixtures: list[Fixture]) -> float:
         """Run the golden fixtures; raise BundleRefused unless they come out as when the model was made."""
@@ -130,7 +162,8 @@ class Predictor:
         def work(fixture: Fixture) -> FloatArray:
             with np.errstate(all="ignore"):  # a stranger's numbers may overflow: then the answer tells
                 pixels = self.preprocess.from_bytes(fixture.picture, name=fixture.name, limits=limits)
-                return self.policy.row(self._run(pixels, deadline_s=_FIXTURE_DEADLINE_S)[0])
+                logits, _ = self.run(pixels[np.newaxis], deadline_s=_FIXTURE_DEADLINE_S)
+                return self.policy.row(logits[0])
 
         try:
             answers = list(map_in_order(work, fixtures, threads=self.threads))
@@ -147,12 +180,13 @@ class Predictor:
         )
 
 
-def load(path: str | Path, *, limits: DecodeLimits | None = None, threads: int = 1) -> Predictor:
+def load(path: str | Path, *, limits: DecodeLimits | None = None, threads: int = 1, device: Device = CPU) -> Predictor:
     """Read NAME.dt, check every byte, run its fixtures, and give what predicts.
 
-    Safe for a file from a stranger: nothing in it is executed. Raises NotFound or BundleRefused.
+    Safe for a file from a stranger: nothing in it is executed. Raises NotFound or BundleRefused, and Unavailable where
+    the device does not run. A server opens its models by `runtime.ready`.
     """
-    return Predictor(read_bundle(Path(path)), limits=limits, threads=threads)
+    return Predictor(read_bundle(Path(path)), limits=limits, threads=threads, device=device)
 
 
 def _read_preprocess(manifest: Manifest) -> Preprocess:
@@ -163,10 +197,10 @@ def _read_preprocess(manifest: Manifest) -> Preprocess:
         raise BundleRefused("bundle_manifest", exc.field, got=exc.got, want=exc.want) from None
 
 
-def _open_model(model: bytes, manifest: Manifest, preprocess: Preprocess) -> tuple[Session, int]:
+def _open_model(model: bytes, manifest: Manifest, preprocess: Preprocess, device: Device) -> tuple[Session, int]:
     """The network, its inputs and outputs as the manifest needs them, and how many frozen features it gives."""
     try:
-        session = Session(model)
+        session = Session(model, device=device)
     except InvalidInput as exc:
         raise BundleRefused("bundle_model", "model.onnx", got=exc.got, want=exc.want) from None
     size, inputs, outputs = preprocess.size, session.inputs, session.outputs

@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
 from drivetrain.errors import InvalidConfig
 from drivetrain.settings import Settings
 
+from .access import Access
+from .auth.gate import Gate
+from .auth.gatekeeper import Gatekeeper
+from .batching import open_batcher
+from .describe import describe_app
 from .edge import Edge
 from .errors import install_error_handlers
-from .model import ServedModel
-from .routes import health, pages, predict
+from .fetch_url import UrlFetcher
+from .lifecycle import Doorkeeper, Lifecycle
+from .metrics import Metrics
+from .model import ServedModel, open_bundle
+from .registry import ModelRegistry
+from .routes import docs, feedback, health, login, pages, predict, repository, v2
+from .routes import metrics as metrics_page
 from .service import Service
 
-__all__ = ["create_app"]
+if TYPE_CHECKING:
+    from drivetrain.store.store import Store
+
+__all__ = ["create_app", "make_registry"]
 
 
-def create_app(model: ServedModel | None, settings: Settings) -> FastAPI:
-    """The app for one model; without one it runs, and says that it is not ready."""
+def make_registry(settings: Settings, metrics: Metrics) -> ModelRegistry:
+    """An empty registry, whose models answer as the settings say and are counted there."""
+    return ModelRegistry(
+        open_model=lambda path: open_bundle(path, settings),
+        open_batcher=lambda model: open_batcher(model, settings, metrics.meter(model.name, model.version)),
+        folder=None if settings.models == "none" else Path(settings.models),
+    )
+
+
+def create_app(model: ServedModel | None, settings: Settings, *, store: Store | None = None) -> FastAPI:
+    """The app for one model; without one it runs, and says that it is not ready. Others go to `app.state.registry`.
+
+    Without a store it remembers nothing: answers bear no id. Who opened the store closes it, after the app.
+    """
     if settings.queue_max_pictures < settings.request_max_pictures:
         raise InvalidConfig(
             "queue_max_pictures",
@@ -29,15 +57,20 @@ def create_app(model: ServedModel | None, settings: Settings) -> FastAPI:
             want=f"at least request_max_pictures, {settings.request_max_pictures}",
             hint="Else a request of allowed size could never find room.",
         )
-    service = Service.of(model, settings)
+    gate = Gate(settings, store)
+    metrics = Metrics()
+    registry = make_registry(settings, metrics)
+    if model is not None:
+        registry.add(model)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.pool.open()
+        registry.open()
         try:
             yield
         finally:
-            service.pool.close()
+            await asyncio.to_thread(registry.close, drain_s=settings.shutdown_grace_s)
+            app.state.url_fetcher.close()
 
     app = FastAPI(
         title="drivetrain",
@@ -48,10 +81,38 @@ def create_app(model: ServedModel | None, settings: Settings) -> FastAPI:
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    app.state.service = service
-    app.add_middleware(Edge)
+    app.state.service = Service.of(settings)
+    app.state.registry = registry
+    app.state.store = store
+    app.state.url_fetcher = UrlFetcher.of(settings)
+    app.state.metrics = metrics
+    app.state.lifecycle = Lifecycle()
+    app.openapi = lambda: describe_app(app)  # type: ignore[method-assign]
     install_error_handlers(app)
-    app.include_router(predict.router)
-    app.include_router(health.router)
-    app.include_router(pages.make_router(model, settings))
+    _add_doors(app, gate, settings)
+    _add_routes(app, gate, settings)
     return app
+
+
+def _add_doors(app: FastAPI, gate: Gate, settings: Settings) -> None:
+    """What every request passes before its route; the last one added is the outermost."""
+    app.add_middleware(Gatekeeper, gate=gate)
+    app.add_middleware(Doorkeeper, lifecycle=app.state.lifecycle)
+    app.add_middleware(v2.OneSlash)  # around whatever judges by the path
+    app.add_middleware(Edge, embed_from=settings.embed_from)
+    app.add_middleware(Access, metrics=app.state.metrics, described=app)  # stays last: it counts what all others answer
+
+
+def _add_routes(app: FastAPI, gate: Gate, settings: Settings) -> None:
+    for router in (
+        login.make_router(gate),
+        predict.router,
+        feedback.router,
+        v2.router,
+        repository.router,
+        health.router,
+        docs.router,
+        metrics_page.make_router(app.state.metrics),
+        pages.make_router(settings),
+    ):
+        app.include_router(router)

@@ -14,22 +14,35 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
-from drivetrain.errors import InvalidInput
+from drivetrain.errors import InvalidInput, QueueFull
 from drivetrain.settings import Settings
 
-from .errors import Overloaded, TooLarge, UnsupportedMedia, UploadStalled
+from .errors import TooLarge, UnsupportedMedia, UploadStalled
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-__all__ = ["BodyKind", "ClientGone", "Limits", "Memory", "Upload", "body_kind", "read_form", "read_raw"]
+__all__ = [
+    "BodyKind",
+    "ClientGone",
+    "Lease",
+    "Limits",
+    "Memory",
+    "Upload",
+    "body_kind",
+    "read_all",
+    "read_form",
+    "read_raw",
+    "refuse_encoding",
+]
 
 REQUEST_MAX_BYTES = 500_000_000
+_JSON_MAX_BYTES = 70_000_000  # a picture of 50 MB in base64; what is larger comes better as it is
 _FRAMING_BYTES = 4096  # a form's boundaries and headers, for each picture
 _NAME_MAX_CHARS = 255
-_ALLOWED = "image/*, application/octet-stream or multipart/form-data"
+_ALLOWED = "image/*, application/octet-stream, multipart/form-data or application/json"
 
-BodyKind = Literal["raw", "form"]
+BodyKind = Literal["raw", "form", "json"]
 
 
 class ClientGone(Exception):
@@ -43,15 +56,18 @@ class Limits:
     picture_bytes: int
     pictures: int
     request_bytes: int  # of a form, framing included
+    json_bytes: int  # of a body that is JSON
     idle_s: float  # longest silence within a body
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
         content = min(settings.request_max_pictures * settings.image_max_bytes, REQUEST_MAX_BYTES)
+        framing = settings.request_max_pictures * _FRAMING_BYTES
         return cls(
             picture_bytes=settings.image_max_bytes,
             pictures=settings.request_max_pictures,
-            request_bytes=content + settings.request_max_pictures * _FRAMING_BYTES,
+            request_bytes=content + framing,
+            json_bytes=min(content * 4 // 3 + framing, _JSON_MAX_BYTES),
             idle_s=settings.request_timeout_s,
         )
 
@@ -89,39 +105,50 @@ class Lease:
 
     def take(self, count: int) -> None:
         if self.memory.held_bytes + count > self.memory.max_bytes:
-            raise Overloaded(
+            raise QueueFull(
                 "memory",
                 got=f"{self.memory.held_bytes} bytes of pictures in hand",
                 want=f"at most {self.memory.max_bytes}",
-                hint="Send it again in a moment.",
             )
         self.memory.held_bytes += count
         self.taken_bytes += count
 
 
 def body_kind(request: Request) -> BodyKind:
-    """Tell a raw picture from a form; anything else is UnsupportedMedia."""
+    """Tell a raw picture from a form and from JSON; anything else is UnsupportedMedia."""
     sent = request.headers.get("content-type", "")
     kind = sent.partition(";")[0].strip().lower()
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMedia(
-            "content-encoding", got=request.headers["content-encoding"], want="none: pictures are compressed already"
-        )
+    refuse_encoding(request)
     if kind == "multipart/form-data":
         return "form"
+    if kind == "application/json":
+        return "json"
     if kind.startswith("image/") or kind == "application/octet-stream":
         return "raw"
     hint = "With curl, add -H 'Content-Type: application/octet-stream' to --data-binary @FILE, or send -F file=@FILE."
     raise UnsupportedMedia("content-type", got=kind or "none", want=_ALLOWED, hint=hint)
 
 
+def refuse_encoding(request: Request) -> None:
+    """A small compressed body could unpack into a large one: UnsupportedMedia."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMedia(
+            "content-encoding", got=request.headers["content-encoding"], want="none: pictures are compressed already"
+        )
+
+
 async def read_raw(request: Request, limits: Limits, lease: Lease) -> bytes:
     """The body as one picture."""
-    chunks = [chunk async for chunk in _stream(request, limits.picture_bytes, limits.idle_s, lease)]
-    content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    content = await read_all(request, limits.picture_bytes, limits.idle_s, lease)
     if not content:
         raise InvalidInput("body", got="no bytes", want="a picture's bytes")
     return content
+
+
+async def read_all(request: Request, max_bytes: int, idle_s: float, lease: Lease) -> bytes:
+    """The whole body; raises TooLarge as soon as it is longer."""
+    chunks = [chunk async for chunk in _stream(request, max_bytes, idle_s, lease)]
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def read_form(request: Request, limits: Limits, lease: Lease) -> list[Upload]:
@@ -136,7 +163,7 @@ async def read_form(request: Request, limits: Limits, lease: Lease) -> list[Uplo
         async for chunk in _stream(request, limits.request_bytes, limits.idle_s, lease):
             parser.write(chunk)
     except FormParserError as exc:
-        raise InvalidInput("body", got=f"a broken form ({exc})", want="multipart/form-data") from exc
+        raise InvalidInput("body", got="a broken form", want="multipart/form-data") from exc
     if not files.is_complete:
         raise InvalidInput("body", got="a form that stops in the middle", want="one with its closing boundary")
     if not files.uploads:
@@ -173,7 +200,7 @@ async def _stream(request: Request, max_bytes: int, idle_s: float, lease: Lease)
 
 
 def _too_many_bytes(what: str, got: str, max_bytes: int) -> TooLarge:
-    return TooLarge(what, got=f"{got} bytes", want=f"at most {max_bytes} bytes", hint="Send a smaller picture.")
+    return TooLarge(what, got=f"{got} bytes", want=f"at most {max_bytes} bytes", hint="Send less.")
 
 
 @dataclass(slots=True)

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.runtime.prediction import Answer
+from drivetrain.settings import Settings
 from drivetrain.task import Task
 
 if TYPE_CHECKING:
+    from drivetrain.runtime.batch_types import BatchModel, Tuning
     from drivetrain.runtime.predictor import Predictor
 
-__all__ = ["PredictorModel", "ServedModel"]
+__all__ = ["PredictorModel", "ServedModel", "open_bundle"]
+
+_log = logging.getLogger("drivetrain.serve")
 
 
 class ServedModel(Protocol):
-    """A model that answers one picture at a time, from any thread."""
+    """A model that answers pictures, from any thread."""
+
+    @property
+    def predictor(self) -> BatchModel:
+        """What the batcher runs."""
+        ...
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """How it is run; None: one picture a run, a thread each."""
+        ...
 
     @property
     def task(self) -> Task:
@@ -54,6 +71,7 @@ class PredictorModel:
     """A loaded bundle as the server wants it: what the manifest claims beside what the predictor does."""
 
     predictor: Predictor
+    tuning: Tuning | None = None
 
     @property
     def task(self) -> Task:
@@ -81,3 +99,22 @@ class PredictorModel:
 
     def predict(self, source: bytes, /, *, name: str) -> Answer:
         return self.predictor.predict(source, name=name)
+
+
+def open_bundle(path: Path, settings: Settings) -> PredictorModel:
+    """Read, check and prove NAME.dt, with the sessions that its tuning wants.
+
+    Raises NotFound or BundleRefused; what `open_ready` raises of a device that was asked for and is not there.
+    """
+    from drivetrain.runtime.ready import open_ready  # onnxruntime: not for whoever only imports the app
+
+    ready = open_ready(
+        path,
+        limits=DecodeLimits(max_bytes=settings.image_max_bytes, max_pixels=settings.image_max_pixels),
+        threads=settings.worker_threads,
+        device=settings.device,
+        cache_dir=settings.cache_dir,
+    )
+    for statement in ready.statements:
+        _log.info("%s", statement)
+    return PredictorModel(ready.predictor, ready.tuning)

@@ -1,161 +1,139 @@
-"""What /openapi.json says about POST /predict, whose bodies FastAPI does not see."""
+"""What /openapi.json says about the routes of pictures and models, whose bodies FastAPI does not see."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from .openapi_schemas import ERROR_SCHEMA, ITEM_ERROR_SCHEMA, MULTILABEL_SCHEMA, PREDICTION_SCHEMA, VALUE_SCHEMA
+
 __all__ = [
     "ERROR_SCHEMA",
+    "FEEDBACK",
+    "LIVE",
+    "MODEL",
+    "MODELS",
     "MULTILABEL_SCHEMA",
     "PREDICTION_SCHEMA",
     "PREDICT_BODY",
     "PREDICT_PARAMETERS",
     "PREDICT_RESPONSES",
+    "READY",
     "VALUE_SCHEMA",
+    "answers_json",
+    "error",
 ]
 
 _TEXT = {"type": "string"}
-_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+_NAMED = {"type": "string", "minLength": 1}
 _BINARY = {"type": "string", "format": "binary"}
 
-ERROR_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["code", "message", "field", "request_id"],
-    "properties": {
-        "code": {"type": "string", "description": "Stable; write programs against this."},
-        "message": {"type": "string", "description": "For a person: what was got, what is allowed, what to do."},
-        "field": {"type": "string", "description": "The thing at fault, such as a file's name."},
-        "request_id": {"type": "string", "description": "Also in the X-Request-ID header and the server's log."},
+_MODEL_PARAMETERS: list[dict[str, Any]] = [
+    {
+        "name": "model",
+        "in": "query",
+        "schema": _NAMED,
+        "description": "Which model; without it the default, which GET /models names.",
     },
-}
-_ITEM_ERROR = {
-    "type": "object",
-    "required": ["name", "error"],
-    "properties": {
-        "name": _TEXT,
-        "error": {
-            "type": "object",
-            "required": ["code", "message", "field"],
-            "properties": {"code": _TEXT, "message": _TEXT, "field": _TEXT},
-        },
+    {
+        "name": "version",
+        "in": "query",
+        "schema": _NAMED,
+        "description": "Which version of it: the digits after the @ of an answer's version; without it the newest.",
     },
-}
-PREDICTION_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": [
-        "label",
-        "probability",
-        "probabilities",
-        "label_set",
-        "ood_score",
-        "ood_p_value",
-        "decision",
-        "reasons",
-        "version",
-    ],
-    "properties": {
-        "name": {"type": "string", "description": "The file's name, if one was given."},
-        "label": {"type": "string", "description": "The best guess; see decision before using it."},
-        "probability": {**_SHARE, "description": "Calibrated probability of the label."},
-        "probabilities": {"type": "object", "additionalProperties": _SHARE},
-        "label_set": {"type": "array", "items": _TEXT, "description": "Likely labels, most likely first."},
-        "ood_score": {"type": "number", "description": "Higher is stranger."},
-        "ood_p_value": {**_SHARE, "description": "Share of known pictures at least as strange."},
-        "decision": {"enum": ["accept", "defer"], "description": "defer: a person should look at this picture."},
-        "reasons": {
-            "type": "array",
-            "items": {"enum": ["unknown", "shifted", "low_confidence"]},
-            "description": (
-                "unknown: unlike anything it was trained on; shifted: the right kind of thing, in a style it has not "
-                "seen; low_confidence: not sure enough."
-            ),
-        },
-        "version": {"type": "string", "description": "The model that answered."},
-        "prediction_id": {"type": "string", "description": "Present once the prediction is stored."},
-        "shift_p_value": {
-            **_SHARE,
-            "description": "Share of known pictures whose style is at least as odd; absent where it knows no styles.",
-        },
-        "shifted_by": {
-            "type": "array",
-            "items": _TEXT,
-            "description": "What is new about the style, such as darker or blurrier; empty unless shifted.",
-        },
-    },
-}
-_INTERVAL = {"type": ["array", "null"], "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
-_SHARED = {
-    name: PREDICTION_SCHEMA["properties"][name]
-    for name in (
-        "name", "ood_score", "ood_p_value", "decision", "version", "prediction_id", "shift_p_value", "shifted_by",
-    )
-}  # fmt: skip
-MULTILABEL_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "description": "The answer of a model that finds any number of labels.",
-    "required": [
-        "labels", "probabilities", "decisions", "ood_score", "ood_p_value", "decision", "reasons", "version",
-    ],
-    "properties": {
-        **_SHARED,
-        "labels": {
-            "type": "array",
-            "items": _TEXT,
-            "description": "The best guess, most likely first, perhaps none; see decisions before using it.",
-        },
-        "probabilities": {
-            "type": "object",
-            "additionalProperties": _SHARE,
-            "description": "Calibrated, each label by itself.",
-        },
-        "decisions": {
-            "type": "object",
-            "additionalProperties": {"enum": ["present", "absent", "defer"]},
-            "description": "For each label; defer: a person should say whether it is there.",
-        },
-        "reasons": PREDICTION_SCHEMA["properties"]["reasons"],
-    },
-}  # fmt: skip
-VALUE_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "description": "The answer of a model that measures, in the unit of its labels.",
-    "required": [
-        "value", "interval", "values", "intervals", "ood_score", "ood_p_value", "decision", "reasons", "version",
-    ],
-    "properties": {
-        **_SHARED,
-        "value": {"type": "number", "description": "The first of values."},
-        "interval": {
-            **_INTERVAL,
-            "description": "Holds the true value as often as the policy states; null where that cannot be said.",
-        },
-        "values": {"type": "object", "additionalProperties": {"type": "number"}},
-        "intervals": {"type": "object", "additionalProperties": _INTERVAL},
-        "reasons": {"type": "array", "items": {"enum": ["unknown", "shifted"]}},
-    },
-}  # fmt: skip
-
-PREDICT_PARAMETERS: list[dict[str, Any]] = [
-    {"name": "name", "in": "query", "schema": _TEXT, "description": "Raw body only: the file's name, given back."},
-    {"name": "X-Request-ID", "in": "header", "schema": _TEXT, "description": "1 to 64 of A-Z a-z 0-9 . _ -"},
 ]
+PREDICT_PARAMETERS: list[dict[str, Any]] = [
+    *_MODEL_PARAMETERS,
+    {
+        "name": "name",
+        "in": "query",
+        "schema": _TEXT,
+        "description": "Of one picture alone: the file's name, given back. In a form each file has its own.",
+    },
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+        "description": (
+            "The same key and body within 24 hours: the first answer again, with Idempotency-Replayed. "
+            "Another body: 409."
+        ),
+    },
+    {
+        "name": "X-Request-ID",
+        "in": "header",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+        "description": "Given back; another is made where it is not of this form.",
+    },
+]
+_PICTURE_JSON: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["image"],
+    "properties": {
+        "image": {"type": "string", "description": "The file in base64; a data: URL will do."},
+        "name": {**_TEXT, "maxLength": 255},
+    },
+}
+_ADDRESS_JSON: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["url"],
+    "properties": {
+        "url": {
+            "type": "string",
+            "maxLength": 4000,
+            "description": "An http or https address of the public internet; refused unless allow_url is set.",
+        },
+        "name": {**_TEXT, "maxLength": 255},
+    },
+}
 PREDICT_BODY: dict[str, Any] = {
     "required": True,
     "description": (
-        "Either one picture's bytes as they are in its file (image/* or application/octet-stream), "
-        "or a form with one or many files under any field name (multipart/form-data). "
+        "One picture's bytes as they are in its file (image/* or application/octet-stream), "
+        "a form with one or many files under any field name (multipart/form-data), or JSON. "
         "The server looks at the bytes, not at the type or the name that a client gives them."
     ),
     "content": {
         "image/*": {"schema": _BINARY},
         "application/octet-stream": {"schema": _BINARY},
         "multipart/form-data": {"schema": {"type": "object", "additionalProperties": _BINARY}},
+        "application/json": {
+            "schema": {
+                "anyOf": [
+                    _PICTURE_JSON,
+                    _ADDRESS_JSON,
+                    {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "required": ["images"],
+                        "properties": {
+                            "images": {
+                                "type": "array",
+                                "minItems": 1,
+                                "items": {"anyOf": [{"type": "string"}, _PICTURE_JSON, _ADDRESS_JSON]},
+                            }
+                        },
+                    },
+                ]
+            }
+        },
     },
 }
 
 
-def _error(description: str) -> dict[str, Any]:
+def error(description: str) -> dict[str, Any]:
+    """A response that holds an error's body."""
     return {"description": description, "content": {"application/json": {"schema": ERROR_SCHEMA}}}
+
+
+def answers_json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """A response that holds JSON."""
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _object(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(required), "properties": {**required, **optional}}
 
 
 _ANSWERS = [PREDICTION_SCHEMA, MULTILABEL_SCHEMA, VALUE_SCHEMA]
@@ -165,24 +143,132 @@ _FORM_ANSWER = {
     "properties": {
         "predictions": {
             "type": "array",
-            "description": "One for each file, in the order sent.",
-            "items": {"anyOf": [*_ANSWERS, _ITEM_ERROR]},
+            "description": "One for each picture, in the order sent.",
+            "items": {"anyOf": [*_ANSWERS, ITEM_ERROR_SCHEMA]},
         }
     },
 }
 PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": (
-            "A raw body: one prediction. A form: a prediction, or an error, for each file. "
+            "One picture: one prediction. A form, or a list in JSON: a prediction, or an error, for each. "
             "Which of the three kinds of prediction depends on the model: GET /model says its task."
         ),
+        "headers": {
+            "Idempotency-Replayed": {
+                "description": "true where this is the first answer again.",
+                "schema": {"type": "string", "enum": ["true"]},
+            }
+        },
         "content": {"application/json": {"schema": {"anyOf": [*_ANSWERS, _FORM_ANSWER]}}},
     },
-    408: _error("The client stopped sending."),
-    413: _error("A picture or the request has too many bytes, or the request has too many pictures."),
-    415: _error("The body is neither a picture nor a form."),
-    422: _error("No picture in the body, or a raw body that cannot be read as a picture."),
-    429: _error("The queue is full: nothing was done. Retry-After says when to try again."),
-    500: _error("A fault of the server."),
-    503: _error("No model loaded, shutting down, or no answer within the deadline."),
+    404: error("No such model, or no such version of it."),
+    408: error("The client stopped sending."),
+    409: error("The Idempotency-Key came with another body, or its first request is still at work."),
+    413: error("A picture or the request has too many bytes, or the request has too many pictures."),
+    415: error("The body is neither a picture, nor a form, nor JSON."),
+    422: error("No picture in the body, or the one picture cannot be read, or the server will not fetch it."),
+    429: error("The queue is full: nothing was done. Retry-After says when to try again."),
+    500: error("A fault of the server."),
+    503: error("No model loaded, shutting down, or no answer within the deadline."),
+}
+
+_MODEL_SCHEMA = _object(
+    {
+        "name": _TEXT,
+        "version": {"type": "string", "description": "As in answers: the name, @, 12 digits of its content."},
+        "classes": {"type": "array", "items": _TEXT, "description": "The labels, or the names of the values."},
+        "evaluation": {"type": "object", "description": "What was measured on held-out pictures; or empty."},
+        "policy": {"type": "object", "description": "How it decides; statement says it to a person."},
+    },
+    task={"enum": ["multilabel", "regression"], "description": "There where it is not classification."},
+)
+_LISTED = _object(
+    {
+        "name": _TEXT,
+        "version": _TEXT,
+        "task": {"enum": ["classification", "multilabel", "regression"]},
+        "is_default": {"type": "boolean", "description": "Whether it answers when no model is named."},
+        "loaded_at": {"type": "number", "description": "Seconds since 1970."},
+    }
+)
+LIVE: dict[str, Any] = {
+    "operation_id": "live",
+    "responses": {200: answers_json("The process answers.", _object({"live": {"const": True}}))},
+}
+READY: dict[str, Any] = {
+    "operation_id": "ready",
+    "responses": {
+        200: answers_json(
+            "A picture sent now would be answered.",
+            _object({"ready": {"const": True}, "model": _TEXT, "version": _TEXT}),
+        ),
+        503: error("It would not; the message says why."),
+    },
+}
+MODEL: dict[str, Any] = {
+    "operation_id": "model",
+    "responses": {
+        200: answers_json("The model.", _MODEL_SCHEMA),
+        404: error("No such model or version."),
+        422: error("An empty parameter."),
+        503: error("No model is loaded."),
+    },
+    "openapi_extra": {"parameters": _MODEL_PARAMETERS},
+}
+MODELS: dict[str, Any] = {
+    "operation_id": "models",
+    "responses": {
+        200: answers_json(
+            "Every version that answers, the default model first, the newest version of a model before older ones.",
+            _object({"models": {"type": "array", "items": _LISTED}}),
+        )
+    },
+}
+_VERDICT = {"enum": ["right", "wrong", "unsure"]}
+FEEDBACK: dict[str, Any] = {
+    "operation_id": "feedback",
+    "responses": {
+        200: answers_json(
+            "It is kept.",
+            _object(
+                {
+                    "prediction_id": _TEXT,
+                    "verdict": _VERDICT,
+                    "label": {"type": ["string", "null"]},
+                    "at": {"type": "number", "description": "Seconds since 1970."},
+                }
+            ),
+        ),
+        404: error("No prediction has this id."),
+        408: error("The client stopped sending."),
+        409: error("So many have spoken on this prediction that no more are kept."),
+        413: error("The body has too many bytes."),
+        415: error("The body is not JSON."),
+        422: error("Not a verdict, or a label that the model does not know."),
+        503: error("The server keeps no predictions (db is none)."),
+    },
+    "openapi_extra": {
+        "parameters": [{"name": "prediction_id", "in": "path", "required": True, "schema": _TEXT}],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        **_object(
+                            {"verdict": _VERDICT},
+                            label={
+                                "type": "string",
+                                "minLength": 1,
+                                "maxLength": 200,
+                                "description": "With wrong: what is right, one of the model's classes.",
+                            },
+                            note={"type": "string", "maxLength": 2000},
+                        ),
+                        "additionalProperties": False,
+                    }
+                }
+            },
+        },
+    },
 }

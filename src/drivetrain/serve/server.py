@@ -1,35 +1,129 @@
-"""Run the app under uvicorn: in the main thread for `drivetrain serve`, in another for tests and notebooks."""
+"""Run the app under uvicorn: in the main thread for `drivetrain serve`, in another for tests and notebooks.
+
+`serve` listens at once and loads behind: /health/live answers, /health/ready says 503 until the model is proved.
+SIGTERM: not ready at once, goes on for `wait_s`, then takes no more and ends what is in work within `grace_s`.
+"""
 
 from __future__ import annotations
 
-import errno
+import asyncio
+import logging
+import os
+import signal
 import socket
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
-from drivetrain.errors import InvalidConfig, Unavailable
+from drivetrain.errors import Unavailable
+from drivetrain.settings import Settings
 
-__all__ = ["RunningServer", "serve", "start_server"]
+from .guard import GuardLimits
+from .listen import listen_on, url_of
+from .protocol import HEAD_MAX_S, LINGER_S, make_protocol
 
-_GRACE_S = 10  # requests in work at shutdown have this long
+__all__ = ["CUT_SHORT", "RunningServer", "ServerOptions", "serve", "serve_on", "start_server"]
+
 _START_MAX_S = 30.0
-_PORT_MAX = 65_535
+_CLOSE_MAX_S = 5.0  # after the grace: threads and the store have so long to close
+_TELL_EVERY_S = 1.0
+_LAST_WORDS_S = 0.2  # for the thread that writes the log
+CUT_SHORT = 1  # exit code where requests did not end in the grace
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_log = logging.getLogger("drivetrain.serve")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """How it ends, and whom it believes."""
+
+    wait_s: float = 0.0  # after SIGTERM, before it takes no more
+    grace_s: float = 10.0  # then, for requests in work
+    trusted_proxies: str = "127.0.0.1,::1"  # whose X-Forwarded headers count; "*" any
+    head_max_s: float = HEAD_MAX_S  # for the headers of a request
+    linger_s: float = LINGER_S  # for a body that goes on after its answer
+    guard: GuardLimits = field(default_factory=GuardLimits)
+
+    @classmethod
+    def of(cls, settings: Settings) -> ServerOptions:
+        return cls(
+            wait_s=settings.shutdown_wait_s,
+            grace_s=settings.shutdown_grace_s,
+            trusted_proxies=settings.trusted_proxies,
+            head_max_s=settings.header_timeout_s,
+            guard=GuardLimits.of(settings),
+        )
 
 
 class _Server(uvicorn.Server):
-    """Tells when it listens."""
+    """Tells when it listens, drains on SIGTERM, and keeps the counters of its models fresh."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: FastAPI, *, options: ServerOptions, on_listening: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._on_ready = on_ready
+        self._state = app.state
+        self._options = options
+        self._on_listening = on_listening
+        self._leave_at: float | None = None
+        self._told_at = 0.0
+        self.was_cut = False  # requests in work did not end in the grace
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._on_ready()
+        self._on_listening()
+
+    async def on_tick(self, counter: int) -> bool:
+        now = time.monotonic()
+        if now - self._told_at >= _TELL_EVERY_S:
+            self._told_at = now
+            served = self._state.registry.all()
+            is_open = self._state.lifecycle.why_not_ready() is None
+            self._state.metrics.tell_models((one, is_open and one.batcher.why_not_ready() is None) for one in served)
+        if self._leave_at is not None and now >= self._leave_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def _wait_tasks_to_complete(self) -> None:
+        try:
+            await super()._wait_tasks_to_complete()
+        except asyncio.CancelledError:  # the grace is over
+            self.was_cut = True
+            raise
+
+    def drain(self, *, wait_s: float) -> None:
+        """Not ready from here on; take no more after `wait_s`. From any thread, or a signal's handler."""
+        if self._state.lifecycle.phase == "draining":
+            self.should_exit = True  # told twice: no more waiting for balancers
+            return
+        self._state.lifecycle.phase = "draining"
+        self._leave_at = time.monotonic() + wait_s
+        _end_by_force(self._options.grace_s + wait_s + _CLOSE_MAX_S)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but a signal that was obeyed is not raised once more: the exit code is 0."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGINT and self.should_exit:
+            self.force_exit = True  # Ctrl-C twice
+        self.drain(wait_s=0.0 if sig == signal.SIGINT else self._options.wait_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +133,12 @@ class RunningServer:
     url: str
     _server: uvicorn.Server
     _thread: threading.Thread
+    _stop_max_s: float
 
     def stop(self) -> None:
         """End requests in work, within the grace, then the thread."""
         self._server.should_exit = True
-        self._thread.join(_GRACE_S + 5)
+        self._thread.join(self._stop_max_s)
         if self._thread.is_alive():
             raise Unavailable("server", got="a thread that does not end", want="an end", hint="End the process.")
 
@@ -54,24 +149,88 @@ class RunningServer:
         self.stop()
 
 
-def serve(app: FastAPI, host: str, port: int, *, on_ready: Callable[[str], None], access_log: bool = False) -> None:
-    """Serve until Ctrl-C or SIGTERM; `on_ready` gets the URL once it listens."""
-    listener = _listen(host, port)
-    url = _url(listener)
-    server = _Server(_config(app, access_log=access_log), lambda: on_ready(url))
+def serve(
+    app: FastAPI,
+    host: str,
+    port: int,
+    *,
+    on_ready: Callable[[str], None],
+    options: ServerOptions | None = None,
+    load: Callable[[], None] | None = None,
+    on_listening: Callable[[str], None] = lambda _: None,
+) -> int:
+    """Serve until Ctrl-C or SIGTERM. `on_listening` gets the URL at once; `load` runs behind, then `on_ready` gets it.
+
+    The exit code: 0, or 1 where requests did not end in the grace. Raises what `load` raises, once it has ended.
+    """
+    listener = listen_on(host, port)
+    url = url_of(listener)
+    return serve_on(
+        listener,
+        app,
+        options=options or ServerOptions(),
+        load=load,
+        on_ready=lambda: on_ready(url),
+        on_listening=lambda: on_listening(url),
+    )
+
+
+def serve_on(
+    listener: socket.socket,
+    app: FastAPI,
+    *,
+    options: ServerOptions,
+    load: Callable[[], None] | None = None,
+    on_ready: Callable[[], None] = lambda: None,
+    on_listening: Callable[[], None] = lambda: None,
+    on_server: Callable[[Callable[[], None]], None] = lambda _: None,
+) -> int:
+    """As `serve`, on a socket that listens already; `on_server` gets what begins an end from another thread."""
+    failed: list[BaseException] = []
+    lifecycle = app.state.lifecycle
+
+    def load_behind() -> None:
+        try:
+            if load is not None:
+                load()
+            if lifecycle.phase == "loading":
+                lifecycle.phase = "serving"
+            on_ready()
+        except BaseException as exc:  # the edge of a thread: raised anew where the server ends
+            if lifecycle.phase != "draining":  # else it failed because the server was ending
+                failed.append(exc)
+            server.should_exit = True
+
+    def begin() -> None:
+        on_listening()
+        thread.start()
+
+    thread = threading.Thread(target=load_behind, name="drivetrain-load", daemon=True)
+    server = _Server(_config(app, options), app, options=options, on_listening=begin)
+    on_server(lambda: server.drain(wait_s=options.wait_s))
+    lifecycle.phase = "loading"
     try:
         server.run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn passes on the Ctrl-C that it has already obeyed
-        return
     finally:
         listener.close()
+    if thread.ident is not None:
+        thread.join(_CLOSE_MAX_S)
+    if thread.is_alive():  # in the middle of a model: Python cannot end around it, onnxruntime would abort
+        _log.warning("ended while a model was being loaded")
+        _leave(0)
+    if failed:
+        raise failed[0]
+    return CUT_SHORT if server.was_cut else 0
 
 
-def start_server(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> RunningServer:
+def start_server(
+    app: FastAPI, host: str = "127.0.0.1", port: int = 0, *, options: ServerOptions | None = None
+) -> RunningServer:
     """Serve from a thread, without signal handlers; port 0 takes a free one. Returns once it listens."""
-    listener = _listen(host, port)
+    listener = listen_on(host, port)
     is_ready = threading.Event()
-    server = _Server(_config(app, access_log=False), is_ready.set)
+    options = options or ServerOptions()
+    server = _Server(_config(app, options), app, options=options, on_listening=is_ready.set)
 
     def run() -> None:
         with listener:
@@ -81,60 +240,42 @@ def start_server(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Runnin
     thread.start()
     if not is_ready.wait(_START_MAX_S):
         raise Unavailable("server", got=f"no start in {_START_MAX_S:.0f} s", want="a start", hint="See the log.")
-    return RunningServer(_url(listener), server, thread)
+    return RunningServer(url_of(listener), server, thread, options.grace_s + _CLOSE_MAX_S)
 
 
-def _config(app: FastAPI, *, access_log: bool) -> uvicorn.Config:
+def _config(app: FastAPI, options: ServerOptions) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        loop="auto",  # uvloop and httptools where they are installed
-        http="auto",
+        loop="auto",  # uvloop where it is installed
+        http=make_protocol(
+            app.state.metrics,
+            lifecycle=app.state.lifecycle,
+            limits=options.guard,
+            head_max_s=options.head_max_s,
+            linger_s=options.linger_s,
+        ),
         ws="none",
         lifespan="on",
-        log_level="info" if access_log else "warning",
-        access_log=access_log,
+        log_config=None,  # serve/logs.py: uvicorn's own lines go where ours go
+        access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=_GRACE_S,
+        forwarded_allow_ips=options.trusted_proxies,
+        timeout_graceful_shutdown=round(options.grace_s),
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    if not 0 <= port <= _PORT_MAX:
-        raise InvalidConfig("port", got=port, want=f"0 to {_PORT_MAX}")
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (socket.gaierror, UnicodeError) as exc:
-        raise InvalidConfig(
-            "host", got=f"{host} ({exc})", want="an address of this machine, such as 127.0.0.1 or 0.0.0.0"
-        ) from exc
-    listener = socket.socket(family, kind, proto)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart need not wait for old connections
-        listener.bind(address)
-        listener.listen(2048)  # here, not in the loop: two servers can both bind, but not both listen
-    except OSError as exc:
-        listener.close()
-        raise _cannot_listen(host, port, exc) from exc
-    return listener
+def _end_by_force(after_s: float) -> None:
+    """A thread that hangs in a model would keep the process for ever; whoever ends us has a deadline of his own."""
+
+    def end() -> None:
+        _log.error("requests in work did not end within %.0f s of the signal: they are cut", after_s)
+        _leave(CUT_SHORT)
+
+    timer = threading.Timer(after_s, end)
+    timer.daemon = True
+    timer.start()
 
 
-def _cannot_listen(host: str, port: int, exc: OSError) -> Unavailable:
-    if exc.errno == errno.EADDRINUSE:
-        return Unavailable(
-            "port",
-            got=f"{port}, which another program listens on",
-            want="a free port",
-            hint="Stop that program, or choose a port with --port; --port 0 takes a free one.",
-        )
-    if exc.errno == errno.EACCES:
-        return Unavailable("port", got=port, want="one this user may open", hint="Ports from 1024 up are open to all.")
-    return Unavailable("host", got=f"{host} ({exc.strerror})", want="an address of this machine")
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    if host in {"0.0.0.0", "::"}:  # noqa: S104 - read, not bound: every address includes this one
-        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _leave(code: int) -> None:
+    time.sleep(_LAST_WORDS_S)
+    os._exit(code)

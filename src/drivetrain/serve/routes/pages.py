@@ -1,146 +1,145 @@
-"""The page for people and its files, all from memory: they are few and small, and do not change while we run."""
+"""The page for people: asked for, answered without a script, and its files."""
 
 from __future__ import annotations
 
-import hashlib
-import math
-import mimetypes
-from collections.abc import Mapping
-from importlib.resources import files
+import asyncio
 
-import jinja2
 from fastapi import APIRouter, Request, Response
 
-from drivetrain.errors import NotFound
-from drivetrain.serve.model import ServedModel
+from drivetrain.errors import DrivetrainError, NotFound
+from drivetrain.imaging.decode import DecodeLimits
+from drivetrain.serve.answers import Told, answer_uploads, remember
+from drivetrain.serve.bodies import ClientGone, Upload, read_form
+from drivetrain.serve.errors import error_response, request_id_of
+from drivetrain.serve.page_render import find_static, render_page, static_digest
+from drivetrain.serve.page_shelf import PageShelf
+from drivetrain.serve.page_views import AnswerView, view_answer, view_model
+from drivetrain.serve.page_words import accuracy_in_words, error_sentence
+from drivetrain.serve.registry import ModelRegistry, Served
+from drivetrain.serve.routes import admin, card, explain
+from drivetrain.serve.routes.predict import CLIENT_CLOSED_REQUEST
+from drivetrain.serve.service import service_of
+from drivetrain.serve.state import registry_of, store_of
 from drivetrain.settings import Settings
 from drivetrain.task import Task
 
 __all__ = ["accuracy_in_words", "make_router"]
 
-_CHIPS_SHOWN = 24  # more classes than this fold away
-_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
 _FOREVER = "public, max-age=31536000, immutable"
+_EXAMPLES_MAX = 4
+_PRINTED: dict[Task, str] = {
+    "classification": 'answer["label"], answer["probability"]',
+    "multilabel": 'answer["labels"]',
+    "regression": 'answer["value"], answer["interval"]',
+}
 
 
-def make_router(model: ServedModel | None, settings: Settings) -> APIRouter:
-    """Routes for `/` and `/static/{version}/{name}`."""
-    static = _read_static()
-    digest = hashlib.sha256(b"".join(name.encode() + body for name, body in sorted(static.items()))).hexdigest()[:12]
-    page = _render(model, settings, static_path=f"static/{digest}").encode()
-    page_tag = f'"{hashlib.sha256(page).hexdigest()[:16]}"'
+def make_router(settings: Settings) -> APIRouter:
+    """`/`, its files, its examples, and the pages beside it: the model's card, the admin's, and the why."""
+    limits = DecodeLimits(max_bytes=settings.image_max_bytes, max_pixels=settings.image_max_pixels)
+    shelf = PageShelf(limits)
     router = APIRouter(include_in_schema=False)
 
-    async def show_page(request: Request) -> Response:
-        headers = {"Cache-Control": "no-cache", "ETag": page_tag}
-        if request.headers.get("if-none-match") == page_tag:
-            return Response(status_code=304, headers=headers)
-        return Response(page, headers=headers, media_type="text/html")
+    async def show_start(request: Request) -> Response:
+        return await _page(request, shelf, settings, answers=[])
 
-    async def show_static(request: Request) -> Response:
-        name, asked = request.path_params["name"], request.path_params["version"]
-        body = static.get(name)
-        if body is None:
-            raise NotFound("path", got=request.url.path, want=f"one of {', '.join(sorted(static))}")
-        # The version stands in the path so that a script's own imports carry it; an old one must not be kept.
-        cache = _FOREVER if asked == digest else "no-cache"
-        return Response(body, headers={"Cache-Control": cache}, media_type=_media_type(name))
+    async def answer_form(request: Request) -> Response:
+        try:
+            return await _answer(request, shelf, settings, limits)
+        except ClientGone:
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
 
-    for path, endpoint in (("/", show_page), ("/static/{version}/{name}", show_static)):
+    async def show_example(request: Request) -> Response:
+        served = _find(registry_of(request), request.query_params.get("model"))
+        leaf = await asyncio.to_thread(shelf.read, served) if served else None
+        name = request.path_params["name"]
+        known = {f"{number}.png": body for number, body in enumerate(leaf.examples if leaf else (), 1)}
+        if name not in known:
+            raise NotFound("example", got=name, want="one that the page shows")
+        return Response(known[name], headers={"Cache-Control": "private, max-age=3600"}, media_type="image/png")
+
+    for path, endpoint in (("/", show_start), ("/static/{version}/{name}", _show_static)):
         router.add_api_route(path, endpoint, methods=["GET", "HEAD"], response_class=Response)
-    return router
+    router.add_api_route("/", answer_form, methods=["POST"], response_class=Response)
+    router.add_api_route("/examples/{name}", show_example, methods=["GET", "HEAD"], response_class=Response)
+    router.include_router(card.make_router(shelf))
+    router.include_router(admin.make_router())
+    described = APIRouter()
+    described.include_router(router)
+    described.include_router(explain.make_router(shelf))
+    return described
 
 
-def accuracy_in_words(evaluation: object, task: Task = "classification") -> str:
-    """One sentence on held-out pictures; a bundle's manifest is not trusted to hold numbers."""
-    if task == "multilabel":
-        return _labels_in_words(evaluation)
-    if task == "regression":
-        return _values_in_words(evaluation)
-    numbers = _numbers(evaluation, "accuracy", "accuracy_low", "accuracy_high", "n")
-    if numbers is None:
-        return "Nobody has measured it on held-out pictures yet, so nobody knows how often it is right."
-    accuracy, low, high, n = numbers
-    return (
-        f"Right on {_percent(accuracy)} of {n:,.0f} pictures held out of its training; "
-        f"its true accuracy is likely between {_percent(low)} and {_percent(high)}."
-    )
+async def _show_static(request: Request) -> Response:
+    name, asked = request.path_params["name"], request.path_params["version"]
+    found = find_static(name)
+    if found is None:
+        raise NotFound("path", got=request.url.path, want="a file that a page asks for")
+    body, kind = found
+    # An old page's files may be asked for by their old version; what is sent then must not be kept as theirs.
+    cache = _FOREVER if asked == static_digest() else "no-cache"
+    return Response(body, headers={"Cache-Control": cache}, media_type=kind)
 
 
-def _labels_in_words(evaluation: object) -> str:
-    numbers = _numbers(evaluation, "exact", "exact_low", "exact_high", "n")
-    if numbers is None:
-        return "Nobody has measured it on held-out pictures yet, so nobody knows how often its labels are right."
-    exact, low, high, n = numbers
-    scores = _numbers(evaluation, "macro_f1")
-    more = f" Its mean F1 is {scores[0]:.2f}, of 1." if scores else ""
-    return (
-        f"Every label right on {_percent(exact)} of {n:,.0f} pictures held out of its training; "
-        f"likely between {_percent(low)} and {_percent(high)}.{more}"
-    )
+async def _answer(request: Request, shelf: PageShelf, settings: Settings, limits: DecodeLimits) -> Response:
+    """A form without a script: the same answers, as a page."""
+    service = service_of(request)
+    try:
+        with (
+            registry_of(request).hold(request.query_params.get("model") or None) as served,
+            service.memory.lease() as lease,
+        ):
+            request.state.served = served
+            uploads = await read_form(request, service.limits, lease)
+            told = await answer_uploads(request, service, served, uploads)
+            if (store := store_of(request)) is not None:
+                told = await remember(request, store, served, uploads, told)
+            answers = await asyncio.to_thread(_views, told, uploads, limits, request_id_of(request))
+    except DrivetrainError as exc:
+        status = error_response(exc, request_id_of(request)).status_code
+        return await _page(
+            request, shelf, settings, answers=[], error=error_sentence(exc.code, exc.message), status=status
+        )
+    return await _page(request, shelf, settings, answers=answers)
 
 
-def _values_in_words(evaluation: object) -> str:
-    rows = evaluation.get("per_value") if isinstance(evaluation, Mapping) else None
-    first = rows[0] if isinstance(rows, list | tuple) and rows else None
-    numbers, n = _numbers(first, "mae", "mae_low", "mae_high"), _numbers(evaluation, "n")
-    if numbers is None or n is None:
-        return "Nobody has measured it on held-out pictures yet, so nobody knows how far off it is."
-    mae, low, high = (f"{number:.4g}" for number in numbers)
-    what = first.get("name") if isinstance(first, Mapping) and len(rows or ()) > 1 else None
-    return (
-        f"Off by {mae} on average{f' in {what}' if isinstance(what, str) else ''}, on {n[0]:,.0f} pictures held out of "
-        f"its training; likely between {low} and {high}."
-    )
+def _views(told: list[Told], uploads: list[Upload], limits: DecodeLimits, request_id: str) -> list[AnswerView]:
+    return [
+        view_answer(one, upload.content, limits=limits, request_id=request_id)
+        for one, upload in zip(told, uploads, strict=True)
+    ]
 
 
-def _numbers(section: object, *names: str) -> list[float] | None:
-    """Those of a section, or None unless all are there and are numbers."""
-    found = [section.get(name) for name in names] if isinstance(section, Mapping) else []
-    numbers = [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
-    return numbers if len(numbers) == len(names) and all(map(math.isfinite, numbers)) else None
-
-
-def _knows_in_words(model: ServedModel | None) -> str:
-    """What the chips below are."""
-    n = len(model.classes) if model else 0
-    if model is not None and model.task == "multilabel":
-        return f"It looks for {n} {'label' if n == 1 else 'labels'}"
-    if model is not None and model.task == "regression":
-        return f"It measures {n} {'value' if n == 1 else 'values'}"
-    return f"It knows {n} {'kind' if n == 1 else 'kinds'} of picture"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
-
-
-def _render(model: ServedModel | None, settings: Settings, *, static_path: str) -> str:
-    source = files("drivetrain.serve").joinpath("web/templates/page.html").read_text("utf-8")
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(source)
-    statement = model.policy.get("statement") if model else None
-    classes = model.classes if model else ()
-    if classes == ("value",):  # no one named it
-        classes = ()
-    return template.render(
-        static=static_path,
-        is_loaded=model is not None,
-        name=model.name if model else "No model",
-        version=model.version if model else "",
-        accuracy=accuracy_in_words(model.evaluation, model.task) if model else "",
-        statement=statement.replace(" %", "\N{NO-BREAK SPACE}%") if isinstance(statement, str) else "",
-        classes_shown=classes[:_CHIPS_SHOWN],
-        classes_folded=classes[_CHIPS_SHOWN:],
-        knows=_knows_in_words(model),
+async def _page(
+    request: Request,
+    shelf: PageShelf,
+    settings: Settings,
+    *,
+    answers: list[AnswerView],
+    error: str = "",
+    status: int = 200,
+) -> Response:
+    registry = registry_of(request)
+    served = _find(registry, request.query_params.get("model"))
+    leaf = await asyncio.to_thread(shelf.read, served) if served is not None and served.path is not None else None
+    return render_page(
+        request,
+        "start.html",
+        status,
+        page="start",
+        model=view_model(served.model) if served else None,
+        names=registry.names() if served else [],
+        examples=min(_EXAMPLES_MAX, len(leaf.examples)) if leaf else 0,
+        endpoint=f"{request.base_url}predict",
+        printed=_PRINTED[served.model.task if served else "classification"],
+        can_explain=served is not None and served.path is not None,
+        has_store=store_of(request) is not None,
         max_bytes=settings.image_max_bytes,
+        answers=answers,
+        error=error,
     )
 
 
-def _read_static() -> dict[str, bytes]:
-    folder = files("drivetrain.serve").joinpath("web/static")
-    return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()}
-
-
-def _media_type(name: str) -> str:
-    suffix = name[name.rfind(".") :]
-    return _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+def _find(registry: ModelRegistry, name: str | None) -> Served | None:
+    """The model asked for; None where none is loaded at all. Raises NotFound."""
+    return registry.get(name or None) if registry.names() else None

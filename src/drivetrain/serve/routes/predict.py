@@ -2,67 +2,157 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
 
-from drivetrain.errors import DrivetrainError
-from drivetrain.serve.bodies import ClientGone, Upload, body_kind, read_form, read_raw
-from drivetrain.serve.errors import error_item, request_id_of
+from drivetrain.errors import DrivetrainError, InvalidInput
+from drivetrain.serve.answers import Told, answer_uploads, remember
+from drivetrain.serve.bodies import ClientGone, Lease, Upload, body_kind, read_all, read_form, read_raw
+from drivetrain.serve.errors import ErrorResponse, error_response, internal_item, request_id_of
+from drivetrain.serve.idempotency import body_digest, key_of, once
+from drivetrain.serve.json_body import JsonLimits, parse_json_aside
 from drivetrain.serve.openapi import PREDICT_BODY, PREDICT_PARAMETERS, PREDICT_RESPONSES
-from drivetrain.serve.service import encode_json, service_of
+from drivetrain.serve.picture_json import PictureRequest, UrlItem, read_pictures
+from drivetrain.serve.registry import Served
+from drivetrain.serve.service import Service, encode_json, service_of
+from drivetrain.serve.state import registry_of, store_of, url_fetcher_of
 
-__all__ = ["router"]
+__all__ = ["CLIENT_CLOSED_REQUEST", "asked_model", "router", "told_errors"]
 
-_CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it, the connection is closed
+CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it, the connection is closed
 _NAME_MAX_CHARS = 255
+_JSON_LIMITS = JsonLimits(values=10_000, brackets=5_000)  # a list of pictures is short, its strings are long
 
-_log = logging.getLogger("drivetrain.serve")
 router = APIRouter(tags=["predict"])
 
 
 @router.post(
     "/predict",
+    operation_id="predict",
     response_class=Response,
     responses=PREDICT_RESPONSES,
     openapi_extra={"requestBody": PREDICT_BODY, "parameters": PREDICT_PARAMETERS},
 )
 async def predict(request: Request) -> Response:
-    """Answer for one picture (raw body) or several (form).
+    """Answer for one picture (raw body, or JSON with `image` or `url`) or several (form, or JSON with `images`).
 
     Every error, of a picture or of the request, has a stable `code`, a `message` for a person and a `field`.
     """
-    service = service_of(request)
-    service.require_model()
-    kind = body_kind(request)
-    service.pool.check_room()  # before the upload: a full server should not make anyone send it
+    service, store = service_of(request), store_of(request)
+    key = key_of(request, store)
+    name, version = asked_model(request)
     try:
-        with service.memory.lease() as lease:
-            if kind == "raw":
-                content = await read_raw(request, service.limits, lease)
-                name = request.query_params.get("name", "")[:_NAME_MAX_CHARS]
-                [answer] = await service.answer([Upload(name, content)], request.receive)
-                if isinstance(answer, BaseException):
-                    raise answer
-                return Response(answer, media_type="application/json")
-            uploads = await read_form(request, service.limits, lease)
-            answers = await service.answer(uploads, request.receive)
+        with registry_of(request).hold(name, version) as served, service.memory.lease() as lease:
+            request.state.served = served
+            kind = body_kind(request)
+            served.batcher.check_room()  # before the upload: a full server should not make anyone send it
+            asked = await _READ[kind](request, service, lease)
+
+            async def do() -> Response:
+                return await _answer(request, service, served, lease, asked)
+
+            if key is None or store is None:
+                return await do()
+            digest = body_digest(_parts(request, asked))
+            return await once(request, store, key, digest, told_errors(request, do), wait_s=service.timeout_s)
     except ClientGone:
-        return Response(status_code=_CLIENT_CLOSED_REQUEST)
-    items = [
-        _failed(upload, answer, request) if isinstance(answer, BaseException) else answer
-        for upload, answer in zip(uploads, answers, strict=True)
-    ]
-    return Response(b'{"predictions":[' + b",".join(items) + b"]}", media_type="application/json")
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-def _failed(upload: Upload, error: BaseException, request: Request) -> bytes:
-    """What stands in a picture's place; its neighbours have their answers."""
-    if isinstance(error, DrivetrainError):
-        item = error_item(error.code, error.message, error.field)
-    else:
-        request_id = request_id_of(request)
-        _log.error("request %s failed on picture %r", request_id, upload.name, exc_info=error)
-        message = f"The server failed on this picture. Its log has the reason under request id {request_id}."
-        item = error_item("internal", message, "server")
-    return encode_json({"name": upload.name, "error": item})
+def asked_model(request: Request) -> tuple[str | None, str | None]:
+    """`?model=` and `?version=`; None where not given. Raises InvalidInput where one is empty."""
+    given = [request.query_params.get(name) for name in ("model", "version")]
+    for name, value in zip(("model", "version"), given, strict=True):
+        if value == "":
+            raise InvalidInput(name, got="nothing", want=f"a {name}, or the parameter left out")
+    return given[0], given[1]
+
+
+async def _answer(request: Request, service: Service, served: Served, lease: Lease, asked: PictureRequest) -> Response:
+    items = await asyncio.gather(*(_fetched(request, item, lease) for item in asked.items))
+    told = await answer_uploads(request, service, served, items)
+    if (store := store_of(request)) is not None:
+        told = await remember(request, store, served, items, told)
+    request_id = request_id_of(request)
+    if not asked.is_list:
+        return _one(told[0], request_id)
+    body = encode_json({"predictions": [one.as_json(request_id) for one in told]})
+    return Response(body, media_type="application/json")
+
+
+def _one(told: Told, request_id: str) -> Response:
+    """A single picture's error is the request's."""
+    if told.answer is not None:
+        return Response(encode_json(told.as_json(request_id)), media_type="application/json")
+    if told.error is not None:
+        raise told.error
+    return ErrorResponse(500, internal_item("picture", request_id), request_id)
+
+
+async def _fetched(
+    request: Request, item: Upload | UrlItem | tuple[str, DrivetrainError], lease: Lease
+) -> Upload | tuple[str, DrivetrainError]:
+    if not isinstance(item, UrlItem):
+        return item
+    content = await url_fetcher_of(request).fetch(item.url, "url")
+    if isinstance(content, DrivetrainError):
+        return item.name, content
+    lease.take(len(content))
+    return Upload(item.name, content)
+
+
+async def _read_raw(request: Request, service: Service, lease: Lease) -> PictureRequest:
+    content = await read_raw(request, service.limits, lease)
+    name = request.query_params.get("name", "")[:_NAME_MAX_CHARS]
+    return PictureRequest([Upload(name, content)], is_list=False)
+
+
+async def _read_form(request: Request, service: Service, lease: Lease) -> PictureRequest:
+    return PictureRequest([*await read_form(request, service.limits, lease)], is_list=True)
+
+
+async def _read_json(request: Request, service: Service, lease: Lease) -> PictureRequest:
+    body = await read_all(request, service.limits.json_bytes, service.limits.idle_s, lease)
+    lease.take(len(body))  # the same again as text, while it is read
+    asked = read_pictures(await parse_json_aside(body, _JSON_LIMITS), service.limits, lease)
+    name = request.query_params.get("name", "")[:_NAME_MAX_CHARS]
+    if name and not asked.is_list:
+        [item] = asked.items
+        if isinstance(item, Upload | UrlItem) and not item.name:
+            return replace(asked, items=[replace(item, name=name)])
+    return asked
+
+
+_READ: dict[str, Callable[[Request, Service, Lease], Awaitable[PictureRequest]]] = {
+    "raw": _read_raw,
+    "form": _read_form,
+    "json": _read_json,
+}
+
+
+def _parts(request: Request, asked: PictureRequest) -> list[str | bytes]:
+    """What makes two requests the same: the model that was asked for and the pictures, not how they were wrapped."""
+    parts: list[str | bytes] = ["predict", *(value or "" for value in asked_model(request)), str(asked.is_list)]
+    for item in asked.items:
+        if isinstance(item, Upload):
+            parts += ["picture", item.name, item.content]
+        elif isinstance(item, UrlItem):
+            parts += ["url", item.name, item.url]
+        else:
+            parts += ["error", item[1].message]
+    return parts
+
+
+def told_errors(request: Request, do: Callable[[], Awaitable[Response]]) -> Callable[[], Awaitable[Response]]:
+    """Errors as responses, so that what will not pass is kept under its key."""
+
+    async def told() -> Response:
+        try:
+            return await do()
+        except DrivetrainError as exc:
+            return error_response(exc, request_id_of(request))
+
+    return told

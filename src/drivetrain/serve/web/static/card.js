@@ -3,25 +3,37 @@
 import {
   decimal, errorSentence, fileSize, guessed, isLabels, isValues, mayPass, percent, reasonSentences, sureness,
 } from "./words.js";
+import { offerVerdict } from "./feedback.js";
+import { offerWhy } from "./why.js";
 
 const BARS_SHOWN = 5;
 const MARKS = { present: ["✓", "is there"], absent: ["–", "is not there"], defer: ["?", "a person should look"] };
 
-export function makeCard(file, onRetry) {
+// item: {name, size, file (or null, of an answer kept from before), thumbnail (its address then)}
+export function makeCard(item, { onRetry, onSaid }) {
   const title = element("h3", "answer", "Waiting");
   const detail = element("div", "detail");
   const meter = element("progress", "meter");
   meter.max = 1;
   meter.value = 0;
-  meter.setAttribute("aria-label", `Sending ${file.name}`);
-  const name = element("p", "file-name", file.name);
-  name.title = `${file.name}, ${fileSize(file.size)}`;
-  const root = element("li", "card is-waiting", preview(file), element("div", "card-head", name, title), detail);
+  meter.setAttribute("aria-label", `Sending ${item.name}`);
+  const name = element("p", "file-name", item.name);
+  name.title = item.size ? `${item.name}, ${fileSize(item.size)}` : item.name;
+  const frame = preview(item);
+  const root = element("li", "card is-waiting", frame, element("div", "card-head", name, title), detail);
+  root.tabIndex = -1; // the strip of thumbnails leads here
 
   const show = (state, headline, ...parts) => {
     root.className = `card is-${state}`;
     title.textContent = headline;
     detail.replaceChildren(...parts);
+  };
+
+  const actions = (answer) => {
+    const row = element("div", "actions");
+    if (item.file) offerWhy(row, { root, frame, detail, item, answer, onSaid });
+    offerVerdict(row, { item, answer, onSaid });
+    return row.childElementCount ? [row] : [];
   };
 
   return {
@@ -40,22 +52,22 @@ export function makeCard(file, onRetry) {
       show("waiting", "Waiting", element("p", "quiet", "The server is busy. I will try again by myself."));
     },
     answer(answer) {
-      if (answer.decision === "defer") show("deferred", doubt(answer), ...deferred(answer));
-      else show("accepted", capital(guessed(answer)), element("p", "sure", sureness(answer)), ...facts(answer));
+      if (answer.decision === "defer") show("deferred", doubt(answer), ...deferred(answer), ...actions(answer));
+      else show("accepted", capital(guessed(answer)), element("p", "sure", sureness(answer)), ...facts(answer), ...actions(answer));
     },
     fail(error) {
       const parts = [element("p", "reason", errorSentence(error))];
       if (error.request_id) parts.push(element("p", "quiet", `Request ${error.request_id}`));
       if (mayPass(error)) {
-        const again = element("button", "link", "Try again");
-        again.type = "button";
+        const again = button("link", "Try again");
         again.addEventListener("click", onRetry);
         parts.push(again);
       }
       show("failed", "No answer", ...parts);
     },
+    thumbnail: () => frame.querySelector("img")?.src ?? "",
     release() {
-      URL.revokeObjectURL(root.querySelector("img")?.src ?? "");
+      if (item.file) URL.revokeObjectURL(frame.querySelector("img")?.src ?? "");
     },
   };
 }
@@ -101,15 +113,17 @@ function bars(answer) {
   return shown;
 }
 
+// Those of the label set are marked: the right label is among them as often as the model states.
 function list(ranked, answer) {
+  const set = new Set(answer.label_set?.length > 1 ? answer.label_set : []);
   return element("ul", isLabels(answer) ? "bars of-labels" : "bars", ...ranked.map(([label, p]) => {
     const fill = element("span", "fill");
     fill.style.setProperty("--share", p);
     const track = element("span", "track", fill);
     track.setAttribute("aria-hidden", "true");
     const text = element("span", "label", label);
-    text.title = label;
-    const row = element("li", "", text, track, element("span", "percent", percent(p)));
+    text.title = set.has(label) ? `${label}: in the label set` : label;
+    const row = element("li", set.has(label) ? "in-set" : "", text, track, element("span", "percent", percent(p)));
     if (isLabels(answer)) row.append(mark(answer.decisions[label]));
     return row;
   }));
@@ -124,17 +138,17 @@ function mark(decision) {
   return shown;
 }
 
-function preview(file) {
+function preview(item) {
   const frame = element("div", "preview");
   const image = document.createElement("img");
   image.alt = "";
   image.decoding = "async";
   image.addEventListener("error", () => {
-    URL.revokeObjectURL(image.src);
-    const kind = /\.(\w{1,5})$/.exec(file.name)?.[1] ?? "file";
+    if (item.file) URL.revokeObjectURL(image.src);
+    const kind = /\.(\w{1,5})$/.exec(item.name)?.[1] ?? "file";
     frame.replaceChildren(element("span", "tile", kind.toUpperCase()));
   });
-  image.src = URL.createObjectURL(file);
+  image.src = item.file ? URL.createObjectURL(item.file) : item.thumbnail;
   frame.append(image);
   return frame;
 }
@@ -143,5 +157,11 @@ export function element(tag, className, ...children) {
   const made = document.createElement(tag);
   if (className) made.className = className;
   made.append(...children); // strings become text nodes, never markup
+  return made;
+}
+
+export function button(className, ...children) {
+  const made = element("button", className, ...children);
+  made.type = "button";
   return made;
 }

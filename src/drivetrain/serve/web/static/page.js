@@ -1,14 +1,20 @@
-// Take pictures in (drop, pick, paste, photo), send them, keep the tally, speak to screen readers.
+// Take pictures in (drop, pick, paste, photo, example), send them, keep the tally, speak to screen readers.
 
 import { offerCamera } from "./camera.js";
 import { doubt, makeCard } from "./card.js";
+import { listenForVerdicts } from "./feedback.js";
+import { drawStrip, forgetAll, listenToStrip, recall, remember } from "./history.js";
+import "./picker.js";
 import { enqueue, forget } from "./send.js";
-import { curlLines, errorSentence, fileSize, guessed, reasonSentences, sureness } from "./words.js";
+import { errorSentence, fileSize, guessed, reasonSentences, sureness } from "./words.js";
+
+document.documentElement.classList.add("js");
 
 const PICTURE_NAME = /\.(jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif)$/i;
 const byId = (id) => document.getElementById(id);
 const maxBytes = Number(document.body.dataset.maxBytes);
-let jobs = [];
+let jobs = []; // the newest last
+let keeping = Promise.resolve();
 
 function add(files) {
   const list = [...files];
@@ -17,6 +23,28 @@ function add(files) {
   byId("cards").prepend(...list.map(take));
   tally();
   reveal(byId("results"));
+}
+
+// What this tab was told before it was loaded again.
+function restore() {
+  const kept = recall();
+  if (!kept.length) return;
+  for (const { name, thumbnail, answer } of kept) {
+    const job = { file: { name }, words: words(answer), isDropped: false };
+    job.card = makeCard({ name, size: 0, file: null, thumbnail }, { onSaid: announce });
+    job.card.answer(answer);
+    job.state = stateOf(answer);
+    jobs.unshift(job);
+    byId("cards").append(job.card.root);
+  }
+  byId("results").hidden = false;
+  tally();
+}
+
+const stateOf = (answer) => (answer.decision === "defer" ? "deferred" : "accepted");
+
+function words(answer) {
+  return answer.decision === "defer" ? `${doubt(answer)}. ${reasonSentences(answer).join(" ")}` : `${guessed(answer)}, ${sureness(answer)}`;
 }
 
 // On a phone the answers start below what is in view.
@@ -28,7 +56,8 @@ function reveal(results) {
 
 function take(file) {
   const job = { file, state: "waiting", isDropped: false };
-  job.card = makeCard(file, () => send(job));
+  const item = { name: file.name, size: file.size, file };
+  job.card = makeCard(item, { onRetry: () => send(job), onSaid: announce });
   jobs.push(job);
   send(job);
   return job.card.root;
@@ -37,6 +66,7 @@ function take(file) {
 function send(job) {
   const settle = (state, speech) => {
     job.state = state;
+    job.words = speech;
     tally();
     announce(`${job.file.name}: ${speech}`);
   };
@@ -56,8 +86,8 @@ function send(job) {
     onError: fail,
     onAnswer: (answer) => {
       job.card.answer(answer);
-      if (answer.decision === "defer") settle("deferred", `${doubt(answer)}. ${reasonSentences(answer).join(" ")}`);
-      else settle("accepted", `${guessed(answer)}, ${sureness(answer)}`);
+      settle(stateOf(answer), words(answer));
+      keeping = keeping.then(() => job.isDropped || remember(job.file, answer)); // one by one, in order
     },
   }));
 }
@@ -71,6 +101,11 @@ function tally() {
     [count("waiting"), "to go"],
   ];
   byId("tally").textContent = parts.filter(([n]) => n).map(([n, what]) => `${n} ${what}`).join(", ");
+  const at = new Map([...byId("cards").children].map((card, place) => [card, place]));
+  const done = jobs.filter((job) => job.state !== "waiting").sort((a, b) => at.get(a.card.root) - at.get(b.card.root));
+  drawStrip(byId("strip"), done.map((job) => ({
+    name: job.file.name, words: job.words, state: job.state, thumbnail: job.state === "failed" ? "" : job.card.thumbnail(), card: job.card.root,
+  })));
 }
 
 // Many answers in a moment are read out as one sentence, or a screen reader would never stop.
@@ -95,6 +130,8 @@ function clear() {
   }
   jobs = [];
   forget();
+  keeping.then(forgetAll);
+  byId("strip").replaceChildren();
   byId("cards").replaceChildren();
   byId("results").hidden = true;
   byId("pick").focus();
@@ -159,25 +196,36 @@ function listen() {
     if (event.clipboardData?.files.length) add(event.clipboardData.files);
   });
   byId("clear").addEventListener("click", clear);
+  byId("intake").addEventListener("submit", (event) => event.preventDefault()); // the form is for who has no script
+  for (const example of document.querySelectorAll("[data-example]")) {
+    example.addEventListener("click", async () => {
+      const reply = await fetch(example.dataset.example);
+      if (reply.ok) add([new File([await reply.blob()], `${example.getAttribute("aria-label")}.png`.toLowerCase(), { type: "image/png" })]);
+    });
+  }
   listenForDrops();
   offerCamera((photo) => add([photo]));
 }
 
 function showCode() {
-  const lines = curlLines(new URL("predict", document.baseURI).href);
-  byId("curl-one").textContent = lines.one;
-  byId("curl-many").textContent = lines.many;
-  for (const button of document.querySelectorAll("[data-copies]")) {
-    if (!navigator.clipboard) button.hidden = true; // absent outside https and localhost
-    button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(byId(button.dataset.copies).textContent);
-      button.textContent = "Copied";
-      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  const endpoint = new URL(`predict${document.body.dataset.query}`, document.baseURI).href; // as this browser reaches it
+  for (const place of document.querySelectorAll("[data-endpoint]")) place.textContent = endpoint;
+  for (const copy of document.querySelectorAll("[data-copies]")) {
+    if (!navigator.clipboard) copy.hidden = true; // absent outside https and localhost
+    const words = copy.firstChild;
+    copy.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(byId(copy.dataset.copies).textContent);
+      words.data = "Copied";
+      announce("Copied");
+      setTimeout(() => { words.data = "Copy"; }, 1500);
     });
   }
 }
 
 if (byId("intake")) {
   listen();
+  listenForVerdicts();
+  listenToStrip(byId("strip"));
   showCode();
+  restore();
 }

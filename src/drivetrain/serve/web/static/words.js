@@ -90,6 +90,10 @@ export function errorSentence(error) {
       return "The server took too long over this picture.";
     case "offline":
       return "The server did not answer. Is it still running?";
+    case "unauthorized":
+      return "You are no longer signed in. Load this page again to sign in.";
+    case "rate_limited":
+      return "You ask more often than this server allows. Wait a little.";
     case "internal":
       return "Something broke in the server, not in your picture.";
     default:
@@ -99,12 +103,20 @@ export function errorSentence(error) {
 
 // Whether the same picture may fare better at another time.
 export function mayPass(error) {
-  return ["overloaded", "deadline_passed", "offline", "internal", "unavailable", "upload_stalled", "unknown"].includes(error.code);
+  return ["overloaded", "rate_limited", "deadline_passed", "offline", "internal", "unavailable", "upload_stalled", "unknown"].includes(error.code);
 }
 
-export function curlLines(endpoint) {
-  return {
-    one: `curl --data-binary @picture.jpg -H "Content-Type: image/jpeg" ${endpoint}`,
-    many: `curl -F file=@one.jpg -F file=@two.jpg ${endpoint}`,
-  };
+// explained: the answer of POST /explain.
+export function whySentence(explained) {
+  const most = explained.where ? ` Most of it lies ${explained.where}.` : "";
+  if ("value" in explained) return `Lit: what moves the value of “${explained.label}”.${most}`;
+  return `Lit: what speaks for “${explained.label}”.${most}`;
+}
+
+export function whyLimits(explained) {
+  const { left, top, right, bottom } = explained.frame;
+  const said = [];
+  if (Math.max(left, top) > 0.005 || Math.min(right, bottom) < 0.995) said.push("Grey was cropped away before it looked.");
+  if (explained.share_explained < 0.995) said.push(`The map accounts for ${percent(explained.share_explained)} of what the answer weighs; the rest has no place in the picture.`);
+  return said.join(" ");
 }

@@ -1,0 +1,35 @@
+"""Who looks at a page, as its templates ask it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from .auth.caller import LOCAL, Caller
+
+__all__ = ["Visitor", "visitor_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visitor:
+    """Who looks."""
+
+    name: str  # empty where nobody had to say
+    is_signed_in: bool  # by the login page: then there is a way out, and forms carry `csrf`
+    is_admin: bool
+    is_known: bool  # the server asks who calls: programs need a key
+    csrf: str
+
+
+def visitor_of(request: Request) -> Visitor:
+    """From what the gatekeeper found."""
+    found = request.scope.get("state", {}).get("caller")
+    caller = found if isinstance(found, Caller) else LOCAL  # no gatekeeper: an app of a test, on this machine
+    return Visitor(
+        name=caller.name if caller.kind in {"user", "key"} else "",
+        is_signed_in=bool(caller.csrf),
+        is_admin=caller.may("admin"),
+        is_known=caller.kind in {"user", "key"},
+        csrf=caller.csrf,
+    )

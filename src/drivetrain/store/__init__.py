@@ -1,0 +1,1 @@
+"""What production remembers: people and keys, predictions, feedback, and who did what."""

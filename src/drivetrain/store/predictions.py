@@ -1,0 +1,212 @@
+"""What was answered. A thread writes in batches, so that no answer waits for the disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Row, func, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from drivetrain.errors import DrivetrainError, Unavailable
+
+from .database import Database
+from .ids import new_id
+from .schema import PREDICTION
+
+__all__ = ["Predictions", "Stored"]
+
+_BATCH_MAX = 500
+_RETRY_S = (0.05, 0.2, 1.0, 5.0)  # between tries while the database does not take a batch; the last one repeats
+_log = logging.getLogger("drivetrain.store")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """One answer, as it was given."""
+
+    id: str
+    at: float
+    model: str
+    version: str
+    caller_id: str
+    request_id: str
+    name: str  # of the picture, as it was sent
+    sha256: str  # of the picture's bytes
+    answer: Mapping[str, object]
+
+
+class Predictions:
+    """The answers in the database, and those on their way to it.
+
+    What `flush` has acknowledged outlives a killed process and a power cut; what waits in the queue then is lost.
+    """
+
+    def __init__(self, database: Database, *, queue_max: int = 2_000) -> None:
+        self._database = database
+        self._queue_max = queue_max
+        self._queue: deque[Stored] = deque()
+        self._changed = threading.Condition()
+        self._added = self._written = 0
+        self._closing = False
+        self._problem: str | None = None
+        self._thread: threading.Thread | None = None
+
+    @staticmethod
+    def new_id() -> str:
+        """26 letters and digits; ids sort by time."""
+        return new_id()
+
+    @property
+    def problem(self) -> str | None:
+        """Why answers are not being written just now; None when all is well."""
+        return self._problem
+
+    @property
+    def waiting(self) -> int:
+        """Answers that are not on disk yet."""
+        return self._added - self._written
+
+    def add(self, stored: Stored, *, wait_s: float = 5.0) -> None:
+        """Queue one; waits where the queue is full, and raises Unavailable after `wait_s`. Not for an event loop
+        without a thread, unless `has_room`."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._closing or len(self._queue) < self._queue_max, wait_s):
+                raise Unavailable(
+                    "db", got=f"{self.waiting} answers that it did not take yet", want="a database that keeps up"
+                )
+            if self._closing:
+                raise Unavailable("db", got="an answer after the store was closed", want="one before")
+            self._queue.append(stored)
+            self._added += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write_all, name="drivetrain-store", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `add` would return at once."""
+        return len(self._queue) < self._queue_max
+
+    def flush(self, *, wait_s: float = 30.0) -> None:
+        """Return once all that was added before is on disk; Unavailable where that takes longer than `wait_s`."""
+        with self._changed:
+            goal = self._added
+            if not self._changed.wait_for(lambda: self._written >= goal, wait_s):
+                raise Unavailable(
+                    "db",
+                    got=f"{goal - self._written} answers unwritten after {wait_s:.0f} s ({self._problem or 'slow'})",
+                    want="a database that takes them",
+                )
+
+    def get(self, prediction_id: str) -> Stored | None:
+        """One, also where it was added a moment ago."""
+        self.flush()
+        with self._database.read() as db:
+            row = db.execute(select(PREDICTION).where(PREDICTION.c.id == prediction_id)).first()
+        return None if row is None else _stored(row)
+
+    def recent(self, *, limit: int = 50) -> list[Stored]:
+        """The newest first, of those on disk."""
+        with self._database.read() as db:
+            query = select(PREDICTION).order_by(PREDICTION.c.id.desc()).limit(limit)
+            return [_stored(row) for row in db.execute(query)]
+
+    def count(self) -> int:
+        """Of those on disk."""
+        with self._database.read() as db:
+            return db.execute(select(func.count()).select_from(PREDICTION)).scalar_one()
+
+    def close(self, *, wait_s: float = 10.0) -> None:
+        """Write what waits, then take no more."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(wait_s)
+            if self.waiting:
+                _log.error("%d answers could not be written before the end", self.waiting)
+
+    def _write_all(self) -> None:
+        while batch := self._take():
+            self._write(batch)
+            with self._changed:
+                self._written += len(batch)
+                self._changed.notify_all()
+
+    def _take(self) -> list[Stored]:
+        """The next batch; empty at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closing)
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH_MAX))]
+            self._changed.notify_all()
+            return batch
+
+    def _write(self, batch: list[Stored]) -> None:
+        """Until the database has it: an answer was given, so it must not be forgotten for a lock or a full disk."""
+        for tries in range(1_000_000):
+            try:
+                self._insert(batch)
+            except DrivetrainError as exc:
+                if isinstance(exc.__cause__, IntegrityError):  # one that can never be written must not hold up the rest
+                    self._write_apart(batch)
+                    break
+                if self._problem is None:
+                    _log.error("answers cannot be written, and wait: %s", exc.message)
+                self._problem = exc.message
+                if self._closing:
+                    return
+                time.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
+            else:
+                break
+        self._problem = None
+
+    def _write_apart(self, batch: list[Stored]) -> None:
+        for one in batch:
+            try:
+                self._insert([one])
+            except DrivetrainError as exc:
+                _log.error("the answer %s was not written: %s", one.id, exc.message)
+
+    def _insert(self, batch: list[Stored]) -> None:
+        rows = [
+            {
+                "id": one.id,
+                "at": one.at,
+                "model": one.model,
+                "version": one.version,
+                "caller_id": one.caller_id[:128],
+                "request_id": one.request_id[:128],
+                "name": _clean(one.name),
+                "sha256": one.sha256,
+                "answer": json.dumps(dict(one.answer), ensure_ascii=False, separators=(",", ":")),
+            }
+            for one in batch
+        ]
+        with self._database.write() as db:
+            db.execute(insert(PREDICTION), rows)
+
+
+def _clean(name: str) -> str:
+    """PostgreSQL's text holds no NUL, and no text holds half a character."""
+    return name.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def _stored(row: Row[*tuple[object, ...]]) -> Stored:
+    return Stored(
+        id=row.id,
+        at=row.at,
+        model=row.model,
+        version=row.version,
+        caller_id=row.caller_id,
+        request_id=row.request_id,
+        name=row.name,
+        sha256=row.sha256,
+        answer=json.loads(row.answer),
+    )
