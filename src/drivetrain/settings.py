@@ -75,6 +75,7 @@ SETTINGS = (
     Setting("session_idle_minutes", 120, 1, "minutes", "Who does nothing for so long signs in again."),
     Setting("session_max_hours", 24, 1, "hours", "Who signed in so long ago signs in again."),
     Setting("connections_max", 1000, 10, "connections", "Open at once in each process; then idle ones are closed."),
+    Setting("upload_timeout_s", 300, 1, "seconds", "A request's whole body must be there in this time."),
     Setting("header_timeout_s", 10, 1, "seconds", "A request's headers must be there in this time."),
 )
 
@@ -112,6 +113,7 @@ class Settings:
     session_idle_minutes: int
     session_max_hours: int
     connections_max: int
+    upload_timeout_s: int
     header_timeout_s: int
 
     @property

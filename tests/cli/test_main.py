@@ -39,7 +39,11 @@ OPTIONS = {
         "--threads", "--json",
     ],
     "predict": ["--threads", "--json"],
-    "serve": ["--host", "--port", "--threads"],
+    "serve": [
+        "--host", "--port", "--threads", "--workers", "--models", "--db", "--device", "--tune", "--insecure",
+        "--log-format",
+    ],
+    "package": ["--target", "--json"],
     "undo": ["--batch", "--path", "--all", "--list", "--by", "--json"],
     "key": [],  # of several commands: test_store_verbs.py
     "user": [],

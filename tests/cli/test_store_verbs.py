@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import pytest
 
@@ -23,12 +23,29 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/d.db"
 
 
-def run(args: Sequence[str], url: str, *, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "drivetrain.cli.main", *args, "--db", url]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=240, check=False)
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def test_a_key_from_making_to_revoking(url: str) -> None:
+class Run(Protocol):
+    def __call__(self, args: Sequence[str], url: str = "", *, stdin: str = "") -> Done: ...
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A verb with its database; what it reads is no terminal."""
+
+    def call(args: Sequence[str], url: str = "", *, stdin: str = "") -> Done:
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        code = run_here(*args, *(["--db", url] if url else []))
+        return Done(code, *capsys.readouterr())
+
+    return call
+
+
+def test_a_key_from_making_to_revoking(run: Run, url: str) -> None:
     made = run(["key", "create", "camera 3", "--roles", "predict,review", "--expires", "90d"], url)
     assert made.returncode == 0, made.stderr
     token = made.stdout.removesuffix("\n")
@@ -58,7 +75,7 @@ def test_a_key_from_making_to_revoking(url: str) -> None:
     assert acts == [("key.revoke", key.id), ("key.create", key.id)]
 
 
-def test_a_key_for_machines(url: str) -> None:
+def test_a_key_for_machines(run: Run, url: str) -> None:
     made = json.loads(run(["key", "create", "ci", "--json"], url).stdout)
     assert made["roles"] == ["predict"]
     assert made["expires_at"] is None
@@ -80,25 +97,20 @@ def test_a_key_for_machines(url: str) -> None:
         (["db", "restore", "absent"], 1, "restore: got absent, which is no file"),
     ],
 )
-def test_misuse_is_told(args: list[str], code: int, said: str, url: str) -> None:
-    done = run(args, url) if len(args) > 1 and args[1] != "bogus" else run_alone(args)
+def test_misuse_is_told(args: list[str], code: int, said: str, run: Run, url: str) -> None:
+    done = run(args, url if len(args) > 1 and args[1] != "bogus" else "")
     assert done.returncode == code, done.stderr
     assert said in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
 
 
-def run_alone(args: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "drivetrain.cli.main", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-
-
-def test_no_database_is_told() -> None:
-    done = run_alone(["key", "list", "--db", "none"])
+def test_no_database_is_told(run: Run) -> None:
+    done = run(["key", "list"], "none")
     assert done.returncode == 2
     assert "db: got none; want a database" in done.stderr
 
 
-def test_a_person_from_adding_to_removing(url: str) -> None:
+def test_a_person_from_adding_to_removing(run: Run, url: str) -> None:
     added = run(["user", "add", "Ann", "--roles", "review,approve"], url, stdin=PASSWORD + "\n")
     assert added.returncode == 0, added.stderr
     assert PASSWORD not in added.stdout + added.stderr
@@ -122,7 +134,36 @@ def test_a_person_from_adding_to_removing(url: str) -> None:
         assert [event.action for event in store.audit.list()] == ["user.remove", "user.password", "user.add"]
 
 
-def test_backup_restore_and_upgrade(url: str, tmp_path: Path) -> None:
+def test_a_password_is_asked_for_twice_at_a_terminal(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    typed = iter([PASSWORD, PASSWORD, PASSWORD, "three green bottle"])
+    monkeypatch.setattr("getpass.getpass", lambda _: next(typed))
+    monkeypatch.setattr("io.StringIO", Terminal)
+    assert run(["user", "add", "ann"], url).returncode == 0
+    differs = run(["user", "add", "bob"], url)
+    assert (differs.returncode, "two that differ" in differs.stderr) == (1, True)
+
+
+def test_empty_lists_say_what_to_do_and_each_row_has_a_line(run: Run, url: str) -> None:
+    assert "drivetrain key create NAME" in run(["key", "list"], url).stderr
+    assert "drivetrain user add NAME" in run(["user", "list"], url).stderr
+    run(["user", "add", "ann", "--json"], url, stdin=PASSWORD)
+    assert run(["user", "list"], url).stdout.startswith("ann  predict  added ")
+    made = run(["key", "create", "a"], url).stdout
+    assert run(["key", "revoke", made.split("_")[1]], url).stdout.split()[3] == "revoked"
+
+
+def test_backup_and_upgrade_for_people(run: Run, url: str, tmp_path: Path) -> None:
+    assert "at revision 0001 (it was at none)" in run(["db", "upgrade"], url).stdout
+    assert "(it was there already)" in run(["db", "upgrade"], url).stdout
+    assert re.search(r"copy\.db  [0-9,]+ bytes", run(["db", "backup", str(tmp_path / "copy.db")], url).stdout)
+    assert json.loads(run(["db", "restore", str(tmp_path / "copy.db"), "--json"], url).stdout)["kept"]
+
+
+def test_backup_restore_and_upgrade(run: Run, url: str, tmp_path: Path) -> None:
     run(["key", "create", "first"], url)
     copy = tmp_path / "copy.db"
     assert json.loads(run(["db", "backup", str(copy), "--json"], url).stdout)["bytes"] == copy.stat().st_size
@@ -137,7 +178,7 @@ def test_backup_restore_and_upgrade(url: str, tmp_path: Path) -> None:
     assert upgraded["copy"] is None
 
 
-def test_an_escape_in_a_name_cannot_steer_the_terminal(url: str) -> None:
+def test_an_escape_in_a_name_cannot_steer_the_terminal(run: Run, url: str) -> None:
     with open_store(url) as store, store.database.write() as db:
         db.exec_driver_sql(
             "INSERT INTO api_key (id, name, secret_sha256, roles, created_at, created_by)"

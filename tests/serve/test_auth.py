@@ -12,10 +12,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
 
 from drivetrain.errors import InvalidConfig
 from drivetrain.serve.auth.exposure import check_exposure
-from drivetrain.serve.auth.gate import BELIEVED_S
+from drivetrain.serve.auth.gate import BELIEVED_S, _Remembered
+from drivetrain.serve.auth.limits import RateLimit
+from drivetrain.serve.auth.origin import address_of, is_from_here
+from drivetrain.serve.auth.refusals import RateLimited
 from drivetrain.serve.auth.rules import KNOWN, PUBLIC, RULES, rule_for
 from drivetrain.serve.server import start_server
 from drivetrain.store.roles import ROLES
@@ -268,6 +272,64 @@ def test_use_of_a_key_is_noted(door: Door) -> None:
     caller = door.with_key("predict")
     assert caller.get("/model").status_code == 200
     assert sorted(key.used_at is not None for key in door.store.keys.list()) == [False, True]
+
+
+def test_a_key_holds_where_its_use_cannot_be_noted(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    """A database that can be read and not written."""
+    assert door.store is not None
+    caller = door.with_key("predict")
+    with door.store.database.write() as db:
+        db.exec_driver_sql("CREATE TRIGGER no BEFORE UPDATE ON api_key BEGIN SELECT RAISE(ABORT, 'read only'); END")
+    assert caller.get("/model").status_code == 200
+    assert "the use of a key was not noted" in caplog.text
+
+
+def test_what_is_remembered_of_callers_is_bounded() -> None:
+    async def go() -> None:
+        known: _Remembered[str] = _Remembered(lambda: 0.0)
+        asked: list[int] = []
+
+        async def ask(n: int) -> str:
+            asked.append(n)
+            return "yes"
+
+        for n in range(5_000):
+            await known.get(n, lambda: ask(n))  # noqa: B023
+        await known.get(4_999, lambda: ask(-1))
+        assert asked == list(range(5_000))
+        await known.get(0, lambda: ask(-2))  # the oldest is asked for anew
+        assert asked[-1] == -2
+        rates = RateLimit(1, what="x", clock=lambda: 0.0)
+        for n in range(20_002):
+            rates.take(str(n))
+        rates.take("0")  # forgotten
+        with pytest.raises(RateLimited):
+            rates.take("20001")
+
+    asyncio.run(go())
+
+
+def test_many_at_once_ask_the_database_once() -> None:
+    async def go() -> None:
+        known: _Remembered[str] = _Remembered(lambda: 0.0)
+        asked: list[int] = []
+
+        async def ask() -> str:
+            asked.append(1)
+            await asyncio.sleep(0.01)
+            return "yes"
+
+        assert await asyncio.gather(*(known.get("k", ask) for _ in range(50))) == ["yes"] * 50
+        assert asked == [1]
+
+    asyncio.run(go())
+
+
+def test_an_address_that_cannot_be_read_is_nobodys() -> None:
+    assert address_of({"type": "http", "client": ("a unix socket", 0)}) == "a unix socket"
+    assert address_of({"type": "http", "client": None}) == ""
+    assert address_of({"type": "http", "client": ("::ffff:10.0.0.1", 0)}) == "10.0.0.1"
+    assert not is_from_here({"type": "http", "client": None}, Headers())
 
 
 def test_insecure_lets_everyone_ask_and_no_one_rule(tmp_path: Path) -> None:

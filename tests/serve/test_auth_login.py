@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,11 @@ from time import process_time
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
+from starlette.types import Message
+
+from drivetrain.serve.auth.csrf import require_csrf
+from drivetrain.serve.auth.refusals import Forbidden
 
 from .doors import FAR, PASSWORD, Door, form_fields, open_door
 from .fakes import picture
@@ -210,6 +216,31 @@ def test_guessing_is_slowed_for_the_name(tmp_path: Path) -> None:
         assert said == [401, 401, 401, 429, 429]
 
 
+def test_a_crowd_of_guesses_leaves_threads_for_answers(tmp_path: Path) -> None:
+    """Each from an address and for a name of its own, so that no bucket slows them."""
+    with open_door(tmp_path) as door:
+        forms = []
+        for n in range(12):
+            browser = door.seen_from(f"203.0.113.{n}")
+            forms.append((browser, form_fields(browser.get("/login").text)))
+
+        async def crowd() -> list[int]:
+            async def guess(browser: Door, form: dict[str, str], n: int) -> int:
+                transport = httpx.ASGITransport(door.app, client=(browser.address, 1))
+                async with httpx.AsyncClient(
+                    transport=transport, base_url="http://localhost", cookies=browser.cookies
+                ) as session:
+                    fields = {**form, "name": f"name{n}", "password": "a wrong password"}
+                    return (await session.post("/login", data=fields)).status_code
+
+            return await asyncio.gather(*(guess(browser, form, n) for n, (browser, form) in enumerate(forms)))
+
+        said = asyncio.run(crowd())
+        assert said.count(401) >= 4
+        assert said.count(429) >= 4
+        assert set(said) == {401, 429}
+
+
 def test_right_passwords_are_not_counted(tmp_path: Path) -> None:
     with open_door(tmp_path, login_rate_limit=2) as door:
         browser = door.person("ann")
@@ -297,6 +328,52 @@ def test_the_token_stands_in_a_form_with_a_picture(door: Door) -> None:
     assert browser.post("/predict", files=nested).status_code == 403
 
 
+ODD_FORMS = [
+    ("multipart/form-data", b"csrf"),
+    ("multipart/form-data; boundary=b", b'--b\r\nContent-Disposition: form-data; name="csrf"\r\n\r\nTOKEN'),
+    ("multipart/form-data; boundary=b", b'--b\r\nX: form-data; name="csrf"\r\n\r\nTOKEN\r\n--b--\r\n'),
+    (
+        "multipart/form-data; boundary=b",
+        b"x" * 20_000 + b'--b\r\nContent-Disposition: form-data; name="csrf"\r\n\r\nTOKEN\r\n--b',
+    ),
+    ("application/x-www-form-urlencoded", b"a=1&" * 60 + b"csrf=TOKEN"),
+    ("application/x-www-form-urlencoded", b"a=" + b"x" * 70_000 + b"&csrf=TOKEN"),
+    ("text/plain", b"csrf=TOKEN"),
+]
+
+
+@pytest.mark.parametrize(("kind", "body"), ODD_FORMS, ids=range(len(ODD_FORMS)))
+def test_a_token_in_an_odd_place_is_none(door: Door, kind: str, body: bytes) -> None:
+    browser = door.person("ann")
+    sent = body.replace(b"TOKEN", browser.csrf().encode())
+    assert browser.post("/logout", content=sent, headers={"Content-Type": kind}).status_code == 403
+    right = b"a=1&csrf=" + browser.csrf().encode()
+    good = "application/x-www-form-urlencoded"
+    assert browser.post("/logout", content=right, headers={"Content-Type": good}).status_code == 303
+
+
+def test_a_form_that_stalls_or_leaves_before_its_token_is_refused() -> None:
+    """Asked of the reader itself: a client that goes, or says nothing more."""
+
+    async def go() -> None:
+        headers = Headers({"content-type": "application/x-www-form-urlencoded"})
+
+        async def leaves() -> Message:
+            return {"type": "http.disconnect"}
+
+        with pytest.raises(Forbidden, match="csrf"):
+            await require_csrf(headers, leaves, "wanted")
+
+        async def stalls() -> Message:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+        with pytest.raises(Forbidden, match="csrf"):
+            await require_csrf(headers, stalls, "wanted", idle_s=0.01)
+
+    asyncio.run(go())
+
+
 def test_the_token_does_not_tell_the_cookie(door: Door) -> None:
     browser = door.person("ann")
     cookie = browser.cookies.get("drivetrain_session")
@@ -304,6 +381,13 @@ def test_the_token_does_not_tell_the_cookie(door: Door) -> None:
     assert browser.csrf() not in cookie
     assert cookie not in browser.get("/", headers=HTML).text
     assert browser.csrf() in browser.get("/", headers=HTML).text
+
+
+def test_a_cookie_that_is_no_sessions_is_none(door: Door) -> None:
+    for value in ("x", "x" * 5_000):
+        assert door.seen_from(FAR, headers={"Cookie": f"drivetrain_session={value}"}).get("/model").status_code == 401
+    with open_door(None) as alone:
+        assert alone.get("/model", headers={"Cookie": "drivetrain_session=x"}).status_code == 200
 
 
 def test_a_removed_person_is_out(door: Door) -> None:

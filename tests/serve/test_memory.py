@@ -86,6 +86,19 @@ def test_a_store_that_fails_is_told_without_its_place(tmp_path: Path) -> None:
         assert reply.headers["X-Request-ID"] in reply.json()["message"]
 
 
+def test_a_full_queue_to_the_store_is_waited_for_and_large_pictures_are_hashed(tmp_path: Path) -> None:
+    large = picture(size=(600, 600), kind="BMP")
+    assert len(large) > 1_000_000
+    store = open_store(f"sqlite:///{tmp_path / 'store.db'}", queue_max=1)
+    app = create_app(FakeModel(), settings(address_rate_limit=0), store=store)
+    files = [("f", (str(number), large)) for number in range(6)]
+    told = call(app, "POST", "/predict", files=files).json()["predictions"]
+    ids = [one["prediction_id"] for one in told]
+    assert {store.predictions.get(one).sha256 for one in ids} == {hashlib.sha256(large).hexdigest()}
+    app.state.registry.close(drain_s=1)
+    store.close()
+
+
 # feedback
 
 
@@ -161,7 +174,9 @@ def test_an_unknown_id_is_404_and_another_body_415(tmp_path: Path) -> None:
         assert judge(app, "0" * 26, verdict="right").json()["field"] == "prediction_id"
         path = "/feedback/" + "0" * 26
         assert call(app, "POST", path, content=b"x", headers={"Content-Type": "image/png"}).status_code == 415
-        assert call(app, "POST", path, content=b"x", headers={"Content-Type": "application/json"}).status_code == 422
+        for content in (b"x", b"[]"):
+            reply = call(app, "POST", path, content=content, headers={"Content-Type": "application/json"})
+            assert (reply.status_code, reply.json()["field"]) == (422, "body")
         large = b'{"verdict": "right", "note": "' + b"x" * 70_000 + b'"}'
         assert call(app, "POST", path, content=large, headers={"Content-Type": "application/json"}).status_code == 413
 
@@ -213,6 +228,17 @@ def test_another_body_with_the_key_is_a_conflict(change: dict[str, Any], tmp_pat
         reply = post(app, key="k", **change)
         assert (reply.status_code, reply.json()["code"], reply.json()["field"]) == (409, "conflict", "Idempotency-Key")
         assert "another body" in reply.json()["message"]
+
+
+def test_the_key_stands_for_addresses_and_faults_in_a_list_too(tmp_path: Path) -> None:
+    with remembering(tmp_path) as app:
+        headers = {"Idempotency-Key": "k"}
+        body = {"images": [{"url": "http://x.example/a"}, "?", base64.b64encode(picture()).decode()]}
+        first = call(app, "POST", "/predict", json=body, headers=headers)
+        assert [("error" in one) for one in first.json()["predictions"]] == [True, True, False]
+        assert call(app, "POST", "/predict", json=body, headers=headers).content == first.content
+        body["images"][0] = {"url": "http://x.example/b"}
+        assert call(app, "POST", "/predict", json=body, headers=headers).status_code == 409
 
 
 def test_an_error_that_will_not_pass_is_kept_and_one_that_may_is_not(tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ def test_answers_with_all_that_hangs_on_them(
     page.locator(".card.is-failed").wait_for()
     page.get_by_role("button", name="Why?").first.click()
     page.locator(".heat").wait_for()
+    photo, heat = (page.locator(f".is-explained .preview img{of}").bounding_box() for of in (":not(.heat)", ".heat"))
+    assert heat == pytest.approx(photo, abs=1)  # the one lies on the other
     assert faults(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") == width
     page.get_by_role("button", name="Wrong").first.click()

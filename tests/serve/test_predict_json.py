@@ -111,6 +111,11 @@ def test_limits_hold_in_json_too() -> None:
     assert app.state.service.memory.held_bytes == commas.state.service.memory.held_bytes == 0
 
 
+def test_much_json_is_read_aside_and_answered_alike() -> None:
+    app, large = make_app(), picture("blue", size=(200, 200), kind="BMP")
+    assert ask(app, {"image": b64(large)}).json() == ask(app, {"image": b64(picture("blue"))}).json()
+
+
 class Strict(AddressRule):
     """This machine stands for the public internet, but by one of its addresses alone."""
 
@@ -175,6 +180,20 @@ def test_an_address_is_fetched_where_that_is_allowed(port: int) -> None:
     fine, gone = ask(app, body).json()["predictions"]
     assert fine["decision"] == "defer"
     assert (gone["error"]["code"], "http_404" in gone["error"]["message"]) == ("url_refused", True)
+
+
+def test_the_fetcher_can_be_closed_and_used_again(port: int) -> None:
+    app = fetching_app()
+    for _ in range(2):
+        assert ask(app, {"url": f"http://pictures.example:{port}/ok"}).status_code == 200
+        app.state.url_fetcher.close()
+
+
+def test_too_many_fetches_at_once_are_429(port: int) -> None:
+    app = fetching_app()
+    app.state.url_fetcher._waiting = 64
+    reply = ask(app, {"url": f"http://pictures.example:{port}/ok"})
+    assert (reply.status_code, reply.json()["code"]) == (429, "overloaded")
 
 
 def test_off_unless_allowed(port: int) -> None:

@@ -163,6 +163,20 @@ def test_open_to_others_without_a_key_it_does_not_start(workers: int, bundle: Pa
         assert server.end() == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("when", ["at once", "once ready"])
+def test_ctrl_c_ends_it_with_0_and_no_traceback(workers: int, when: str, bundle: Path, tmp_path: Path) -> None:
+    with Served(tmp_path, bundle, "--workers", workers) as server:
+        if when == "once ready":
+            server.until_ready()
+        else:
+            poll(lambda: len(server.workers()) == workers or (workers == 1 and "sits at this machine" in server.said))
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(timeout=90) == 0
+        assert "Traceback" not in server.said
+        assert not server.workers()
+
+
 def test_two_bundles_of_one_name_stand_side_by_side(bundle: Path, tmp_path: Path) -> None:
     other = tiny.write(tmp_path, "newer", tiny.archive(seed=7))
     with Served(tmp_path, bundle, other) as server:

@@ -212,6 +212,26 @@ def test_a_file_that_is_refused_changes_nothing_and_tells_no_path(tmp_path: Path
     assert models.all() == [served]
 
 
+def test_what_else_goes_wrong_while_loading_stands_in_the_index(tmp_path: Path) -> None:
+    faults = {
+        "gone": NotFound("model", got=str(tmp_path), want="a file"),
+        "busy": Unavailable("model", got=1, want="2"),
+    }
+
+    def open_model(path: Path) -> FakeModel:
+        raise faults[path.stem]
+
+    models = ModelRegistry(open_model=open_model, open_batcher=lambda _: FakeBatcher(), folder=tmp_path)
+    for name in faults:
+        (tmp_path / f"{name}.dt").write_text("")
+    with pytest.raises(NotFound) as caught:
+        models.load_named("gone")
+    assert str(tmp_path) not in caught.value.message
+    with pytest.raises(Unavailable):
+        models.load_named("busy")
+    assert [(row.name, row.reason) for row in models.index()] == [("busy", "unavailable"), ("gone", "no such file")]
+
+
 def test_index_tells_files_and_models(tmp_path: Path) -> None:
     for name, text in (("good", "cats aaaaaaaaaaaa"), ("bad", "broken"), ("later", "dogs cccccccccccc")):
         (tmp_path / f"{name}.dt").write_text(text)

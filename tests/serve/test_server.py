@@ -337,6 +337,32 @@ def test_headers_have_a_time(sent: bytes, answer: bytes) -> None:
         assert httpx.get(f"{running.url}/health/ready").status_code == 200
 
 
+def test_a_body_has_a_time_however_busily_it_comes() -> None:
+    with start_server(make_app(), options=ServerOptions(upload_max_s=0.5)) as running:
+        port = int(running.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as raw:
+            raw.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n")
+            raw.sendall(b"Transfer-Encoding: chunked\r\n\r\n")
+            raw.settimeout(0.02)
+            answer, is_over = b"", False
+
+            def is_cut() -> bool:
+                nonlocal answer, is_over
+                try:
+                    raw.sendall(b"1\r\n\0\r\n")
+                    answer += raw.recv(65_536)
+                except TimeoutError:
+                    return False
+                except ConnectionError:  # the answer was lost, since we had sent more than was read
+                    is_over = True
+                return is_over or bool(answer)
+
+            asyncio.run(until(is_cut))
+        assert is_over or answer.startswith(b"HTTP/1.1 408 ")
+        reply = httpx.post(f"{running.url}/predict", content=picture(), headers={"Content-Type": "image/png"})
+        assert reply.status_code == 200
+
+
 def test_a_body_that_goes_on_after_its_answer_is_cut() -> None:
     with start_server(make_app(image_max_bytes=1_000)) as running:
         port = int(running.url.rpartition(":")[2])

@@ -14,6 +14,7 @@ from drivetrain.serve.server import start_server
 from .fakes import WAIT_S, picture
 from .tiny import CLASSES, SIDE, archive, tiny_app, write
 
+
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[triton.InferenceServerClient]:
     folder = tmp_path_factory.mktemp("triton")

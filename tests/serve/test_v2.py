@@ -392,6 +392,11 @@ def test_wrong_requests(app: FastAPI, more: dict[str, Any], text: str) -> None:
     refused(infer(app, image_input(picture()), **more), 400, text)
 
 
+def test_large_requests_are_read_aside_and_answered_alike(app: FastAPI) -> None:
+    padded = json.dumps({"inputs": [pixel_input(pixels(2))]}).encode() + b" " * 100_000
+    same(outputs(call(app, "POST", INFER, content=padded)), outputs(infer(app, pixel_input(pixels(2)))))
+
+
 def test_two_inputs_or_the_same_twice(app: FastAPI) -> None:
     refused(infer(app, image_input(picture()), pixel_input(pixels(1))), 400, "got 2 inputs; want one")
     refused(infer(app, image_input(picture()), image_input(picture())), 400, "'image' twice")
@@ -500,6 +505,9 @@ def test_repository_over_http(tmp_path: Path) -> None:
         assert [row["name"] for row in ready] == ["other", "tiny"]
         refused(call(app, "POST", "/v2/repository/index", json={"ready": 1}), 400, "true or false")
         refused(call(app, "POST", "/v2/repository/models/other/unload", json={"parameters": 5}), 400, "an object")
+        refused(call(app, "POST", "/v2/repository/index", json=[]), 400, "an object")
+        keep = {"parameters": {"keep": 1}}
+        refused(call(app, "POST", "/v2/repository/models/other/load", json=keep), 400, "true or false")
         version = {"parameters": {"version": "nope"}}
         refused(call(app, "POST", "/v2/repository/models/other/unload", json=version), 404, "version")
         assert call(app, "POST", "/v2/repository/models/other/unload").json() == {"name": "other", "versions": []}

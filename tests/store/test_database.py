@@ -91,6 +91,13 @@ def test_a_new_file_is_for_its_owner_alone_and_in_wal(tmp_path: Path) -> None:
         assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
 
+def test_what_must_last_is_synced_and_what_need_not_is_not(tmp_path: Path) -> None:
+    with closing_store(f"sqlite:///{tmp_path}/d.db") as database:
+        for is_lasting, level in ((True, 2), (False, 1), (True, 2)):
+            with database.write(is_lasting=is_lasting) as db:
+                assert db.exec_driver_sql("PRAGMA synchronous").scalar() == level
+
+
 def closing_store(url: str) -> closing[Database]:
     return closing(open_database(url))
 
@@ -168,6 +175,27 @@ def test_a_home_is_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HOME", str(tmp_path))
     with closing_store("sqlite:///~/x/d.db"):
         assert (tmp_path / "x" / "d.db").is_file()
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidConfig, match=r"db: got .*/file/d\.db \(.*\); want a file that can be written"):
+        connect(f"sqlite:///{tmp_path}/file/d.db")
+
+
+def test_tables_of_ours_without_a_revision_are_not_touched(url: str) -> None:
+    """Half a database, or another program's table of the same name."""
+    open_database(url).close()
+    for damage in ("DELETE FROM alembic_version", "DROP TABLE alembic_version"):
+        with closing(connect(url)) as database, database.write() as db:
+            db.execute(text(damage))
+        with pytest.raises(Conflict, match="holds other tables"):
+            open_store(url)
+
+
+def test_a_store_says_where_it_is(tmp_path: Path) -> None:
+    with open_store(f"sqlite:///{tmp_path}/d.db") as store:
+        assert store.url == f"sqlite:///{tmp_path}/d.db"
 
 
 def test_two_processes_make_one_database(url: str, tmp_path: Path) -> None:
@@ -255,6 +283,30 @@ def test_what_is_no_copy_is_not_restored(content: bytes, tmp_path: Path) -> None
         assert len(store.keys.list()) == 1
     with pytest.raises(InvalidInput, match="which is not there"):
         backup(f"sqlite:///{tmp_path}/absent.db", tmp_path / "copy")
+
+
+def test_a_copy_of_a_newer_version_is_not_restored(tmp_path: Path) -> None:
+    url, copy = f"sqlite:///{tmp_path}/d.db", tmp_path / "copy.db"
+    open_database(url).close()
+    backup(url, copy)
+    with closing(sqlite3.connect(copy)) as db:
+        db.execute("UPDATE alembic_version SET version_num = '9999'")
+        db.commit()
+    with pytest.raises(Conflict, match="at revision 9999; want 0001 or older"):
+        restore(url, copy)
+    with closing(sqlite3.connect(copy)) as db:
+        db.execute("DROP TABLE api_key")
+        db.commit()
+    with pytest.raises(InvalidInput, match="damaged or not ours"):
+        restore(url, copy)
+
+
+def test_a_copy_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/d.db"
+    (tmp_path / "d.db").write_bytes(b"no database" * 100)
+    with pytest.raises(Unavailable, match="file is not a database"):
+        backup(url, tmp_path / "copies" / "a.db")
+    assert list((tmp_path / "copies").iterdir()) == []
 
 
 def test_postgresql_has_its_own_tools(tmp_path: Path) -> None:

@@ -175,6 +175,19 @@ def test_close_writes_what_waits(url: str) -> None:
         assert again.predictions.count() == 700
 
 
+def test_what_could_not_be_written_at_the_end_is_told(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    store = open_store(url)
+    with store.database.write() as db:
+        db.exec_driver_sql("ALTER TABLE prediction RENAME TO away")
+    for _ in range(3):
+        store.predictions.add(answer())
+    until(lambda: store.predictions.problem is not None)
+    with caplog.at_level(logging.ERROR, "drivetrain.store"):
+        store.close()
+    assert store.predictions.waiting == 3  # not acknowledged
+    assert "3 answers could not be written before the end" in caplog.text
+
+
 WRITER = """
 import sys
 from drivetrain.store.predictions import Predictions, Stored

@@ -19,7 +19,10 @@ def run(
     target: Annotated[str, typer.Option("--target", help="docker, or spaces (a Space of Hugging Face).")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Write a folder that is ready to push: the model, exact packages, a Dockerfile, how to start it."""
+    """Write a folder that is ready to push to a host.
+
+    In it: the model, the exact packages it was tried with, a Dockerfile, and how to start it.
+    """
     from drivetrain.flows.package import Target, package_model
 
     made = package_model(model, dest, target=cast(Target, target))

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from drivetrain.cli.shared import ThreadsOption, open_settings
+from drivetrain.cli.shared import ThreadsOption, limits_of, open_settings
 from drivetrain.settings import Settings
 
-__all__ = ["run", "serve_model"]
+__all__ = ["run", "serve_model", "tune_models"]
 
 
 def run(
@@ -25,6 +25,9 @@ def run(
     ] = None,
     db: Annotated[str | None, typer.Option(help="What it remembers: sqlite:///FILE, postgresql://..., none.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; cuda that is not there is an error.")] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="First try for two seconds how each model runs best here; it is kept.")
+    ] = False,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let whoever reaches it ask for answers, without a key.")
     ] = False,
@@ -45,9 +48,26 @@ def run(
         insecure=1 if insecure else None,
         log_format=log_format,
     )
+    if tune:
+        tune_models(*models, settings=settings)
     code = serve_model(*models, settings=settings)
     if code:
         raise typer.Exit(code)
+
+
+def tune_models(*models: Path, settings: Settings) -> None:
+    """Measure, keep and tell how each is run best by one process on this machine. Raises what loading raises."""
+    from drivetrain.runtime.ready import tune_bundle
+
+    for model in models:
+        tuned = tune_bundle(
+            model,
+            limits=limits_of(settings),
+            threads=max(1, settings.worker_threads // settings.workers),  # as Launch.share gives each of them
+            device=settings.device,
+            cache_dir=settings.cache_dir,
+        )
+        sys.stderr.write(f"{tuned.statement}\n")
 
 
 def serve_model(*models: Path, settings: Settings) -> int:

@@ -18,7 +18,6 @@ from urllib.request import url2pathname
 
 from packaging.requirements import Requirement
 
-import drivetrain
 from drivetrain.errors import Conflict, Unavailable
 
 __all__ = ["build_wheel"]
@@ -77,7 +76,7 @@ def _check_fresh(installed: metadata.Distribution) -> None:
 
 
 def _modules() -> dict[str, bytes]:
-    root = Path(next(iter(drivetrain.__path__)))
+    root = Path(__file__).parents[1]
     files = sorted(path for path in root.rglob("*") if path.is_file() and not _is_left_out(path.relative_to(root)))
     return {f"drivetrain/{path.relative_to(root).as_posix()}": path.read_bytes() for path in files}
 

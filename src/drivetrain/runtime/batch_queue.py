@@ -188,7 +188,7 @@ class BatchQueue:
         return None, wait_s
 
     def _share(self, waiting: int, threads: int) -> int:
-        """How many one thread takes: its part, so that no other idles meanwhile; but enough for a call of the network."""
+        """How many one thread takes: its part, so that no other idles, but enough for a call of the network."""
         return min(waiting, self._tuning.max_size, max(self._tuning.run_size, -(-waiting // threads)))
 
     def _pop_raw(self, now: float) -> Item:

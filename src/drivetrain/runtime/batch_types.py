@@ -96,6 +96,8 @@ class Tuning:
             value = getattr(self, field)
             if not isinstance(value, int) or value < 1:
                 raise InvalidConfig(f"tuning.{field}", got=value, want="a whole number, at least 1")
+        if self.run_size > self.max_size:
+            raise InvalidConfig("tuning.run_size", got=self.run_size, want=f"at most max_size, {self.max_size}")
         if not 0 <= self.max_wait_s <= 60:
             raise InvalidConfig("tuning.max_wait_s", got=self.max_wait_s, want="0 to 60 seconds")
 

@@ -159,7 +159,7 @@ def _outcome(future: Future[Answer]) -> Outcome:
 
 def _warm(model: BatchModel, tuning: Tuning) -> None:
     """The first run at a size plans its memory, and is several times as slow as those after it."""
-    side, most = model.input_size, tuning.max_size
+    side, most = model.input_size, tuning.run_size
     sizes = {size for size in range(1, most + 1) if size <= _WARM_EACH_UP_TO or size & (size - 1) == 0} | {most}
     for threads in sorted(tuning.threads_of_sessions):
         for size in sorted(sizes):

@@ -25,6 +25,8 @@ from .device import Device
 from .parallel import callers_for
 
 __all__ = [
+    "Found",
+    "Others",
     "Trial",
     "default_tuning",
     "find_tuning",
@@ -38,9 +40,11 @@ _FORMAT = 1
 _FOLDER = "tuning"
 _ALONE_MOST = 8  # cores for one picture by default: a small network gains nothing from more
 _CUDA_SIZE, _CUDA_SESSIONS = 16, 2  # one run computes while the pixels of the next are copied
-_SIZES = (2, 4, 8, 16)
+_SIZE = 4  # pictures that a thread takes at once, on CPUs: their answers leave together, which costs less Python
+_SIZES = ((1, 1), (4, 1), (8, 1), (4, 4), (16, 16))  # (max_size, run_size) that are tried
 _SANE_MOST = 1024  # of any number read back
-_GAIN = 1.05  # what another way must bring before the default is left: below, it may be chance
+_GAIN = 1.08  # what another way must bring before the default is left: below, it may be chance
+_BUSY = 0.15  # of the cores' time, taken by others: with more, what is measured is chance
 _IN_FLIGHT = 16  # pictures that wait while throughput is measured, as of so many clients
 _ROUNDS = 3  # each way is tried so often, in turn, and its best counts: other work on the machine only slows
 _PICTURE = (533, 400)  # pixels
@@ -51,14 +55,37 @@ class Trial:
     """One way that was tried, and how it did."""
 
     tuning: Tuning
+    in_flight: int  # pictures that waited at once
     pictures_per_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What trying brought."""
+
+    tuning: Tuning  # the best, or where others kept the cores busy the default
+    trials: list[Trial]  # the default first
+    others_share: float  # of the time of the cores, what other programs took meanwhile
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the cores were free enough for the numbers to mean something."""
+        return self.others_share <= _BUSY
+
+    @property
+    def gain(self) -> float:
+        """Pictures a second under load, over those of the default."""
+        way = replace(self.tuning, alone_threads=1)
+        same = [one for one in self.trials if replace(one.tuning, alone_threads=1) == way and one.in_flight > 1]
+        return max(one.pictures_per_s for one in same) / self.trials[0].pictures_per_s
+
+
 def default_tuning(threads: int, *, device: Device) -> Tuning:
-    """On CPUs a picture a run and a caller a core; all cores for a picture that is alone. On a GPU, batches."""
+    """On CPUs a picture a run and a run a core; all cores for a picture that is alone. On a GPU, batches."""
     if device.name == "cuda":
-        return Tuning(workers=threads + 1, sessions=_CUDA_SESSIONS, max_size=_CUDA_SIZE)
-    return Tuning(workers=callers_for(threads), sessions=threads, alone_threads=min(threads, _ALONE_MOST))
+        return Tuning(workers=threads + 1, sessions=_CUDA_SESSIONS, max_size=_CUDA_SIZE, run_size=_CUDA_SIZE)
+    alone = min(threads, _ALONE_MOST)
+    return Tuning(workers=callers_for(threads), sessions=threads, alone_threads=alone, max_size=_SIZE)
 
 
 def session_threads_tried(threads: int, *, device: Device) -> list[int]:
@@ -75,30 +102,32 @@ def find_tuning(
     device: Device,
     seconds: float = 2.0,
     clock: Callable[[], float] = time.monotonic,
-) -> tuple[Tuning, list[Trial]]:
-    """The best way found within about `seconds`, and all that were tried, on a generated photograph.
+    others: Callable[[], Others] | None = None,
+) -> Found:
+    """The best way found within about `seconds`, on a generated photograph.
 
-    `model` has a session for each of `session_threads_tried`. First how many sessions of how many threads, then the
-    size of batch, then the cores for a picture alone.
+    `model` has a session for each of `session_threads_tried`. First how many sessions of how many threads, then how
+    many pictures at once, then the cores for a picture alone.
     """
     usual = default_tuning(threads, device=device)
     picture = _make_picture()
     counts = session_threads_tried(threads, device=device)
+    watched = (others or Others)()
     ways = [usual] + [
         replace(usual, sessions=max(1, threads // count), session_threads=count) for count in counts if count > 1
     ]
-    part_s = seconds / 4
-    first = _compare(model, ways, picture, seconds=part_s, clock=clock)
-    best = _choose(first)
-    sized = [best, *(replace(best, max_size=size) for size in _SIZES if size != best.max_size)]
-    second = _compare(model, sized, picture, seconds=2 * part_s, clock=clock)
-    best = _choose(second)
-    if len(counts) == 1:
-        return best, first + second
-    alone = [replace(best, alone_threads=count) for count in counts]
-    alone.sort(key=lambda way: way.alone_threads != usual.alone_threads)  # the default first
-    third = _compare(model, alone, picture, seconds=part_s, clock=clock, in_flight=1)
-    return _choose(third), first + second + third
+    trials = _compare(model, ways, picture, seconds=seconds / 4, clock=clock)
+    best = _choose(trials)
+    sized = [replace(best, max_size=most, run_size=size) for most, size in _SIZES]
+    second = _compare(model, [best, *(way for way in sized if way != best)], picture, seconds=seconds / 2, clock=clock)
+    trials, best = trials + second, _choose(second)
+    if len(counts) > 1:
+        alone = [replace(best, alone_threads=count) for count in counts]
+        alone.sort(key=lambda way: way.alone_threads != usual.alone_threads)  # the default first
+        third = _compare(model, alone, picture, seconds=seconds / 4, clock=clock, in_flight=1)
+        trials, best = trials + third, _choose(third)
+    found = Found(tuning=best, trials=trials, others_share=watched.share())
+    return found if found.is_quiet else replace(found, tuning=usual)
 
 
 def machine_key(*, device: Device, threads: int) -> str:
@@ -119,15 +148,21 @@ def read_tuning(cache_dir: Path, *, digest: str, key: str) -> Tuning | None:
         tuning = Tuning(**told["tuning"])
     except (OSError, ValueError, KeyError, TypeError, InvalidConfig):
         return None
-    numbers = (tuning.workers, tuning.sessions, tuning.session_threads, tuning.alone_threads, tuning.max_size)
+    numbers = (
+        tuning.workers,
+        tuning.sessions,
+        tuning.session_threads,
+        tuning.alone_threads,
+        tuning.max_size,
+    )  # run_size is no larger
     return tuning if max(numbers) <= _SANE_MOST else None
 
 
-def write_tuning(cache_dir: Path, tuning: Tuning, trials: Sequence[Trial], *, digest: str, key: str) -> Path:
+def write_tuning(cache_dir: Path, found: Found, *, digest: str, key: str) -> Path:
     """Keep it for the next start; gives the file."""
     from drivetrain.files import write_whole
 
-    told = {"format": _FORMAT, "tuning": asdict(tuning), "trials": [asdict(trial) for trial in trials]}
+    told = {"format": _FORMAT, **asdict(found)}
     file = _file(cache_dir, digest, key)
     write_whole(file, json.dumps(told, indent=1).encode())
     return file
@@ -159,7 +194,10 @@ def _compare(
         for at, way in enumerate(ways):
             if number == 0 or clock() < ends:
                 rates[at].append(_measure(model, way, picture, seconds=slice_s, in_flight=in_flight, clock=clock))
-    return [Trial(tuning=way, pictures_per_s=max(found)) for way, found in zip(ways, rates, strict=True)]
+    return [
+        Trial(tuning=way, in_flight=in_flight, pictures_per_s=max(found))
+        for way, found in zip(ways, rates, strict=True)
+    ]
 
 
 def _measure(
@@ -181,6 +219,34 @@ def _measure(
         return count / (clock() - begun)
     finally:
         batcher.close(drain_s=0)
+
+
+class Others:
+    """What other programs take of the cores that this process may use, from here on."""
+
+    def __init__(self) -> None:
+        self._begun, self._ours_s = _busy_s(), time.process_time()
+
+    def share(self) -> float:
+        """In [0, 1]; 0 where the system does not tell."""
+        begun, now = self._begun, _busy_s()
+        if begun is None or now is None or now[1] <= begun[1]:
+            return 0.0
+        others_s = now[0] - begun[0] - (time.process_time() - self._ours_s)
+        return min(1.0, max(0.0, others_s / (now[1] - begun[1])))
+
+
+def _busy_s() -> tuple[float, float] | None:
+    """(seconds that our cores worked since the system began, seconds in all); None where it is not told."""
+    try:
+        rows = [line.split() for line in Path("/proc/stat").read_text("utf-8").splitlines() if line.startswith("cpu")]
+        cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+        ticks = [[int(number) for number in row[1:9]] for row in rows if row[0] in cores]
+        tick_s = 1 / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, AttributeError):
+        return None
+    everything = sum(map(sum, ticks))
+    return (everything - sum(row[3] + row[4] for row in ticks)) * tick_s, everything * tick_s  # but idle and iowait
 
 
 def _make_picture() -> bytes:

@@ -60,8 +60,8 @@ class Access:
     def _tell(self, scope: Scope, *, code: str, may_retry: bool, seconds: float) -> None:
         route, method, state = self._route_of(scope), scope["method"], scope.get("state", {})
         self._metrics.request_ended(route=route, method=method, code=code, seconds=seconds)
-        if method == "POST" and (route == "/predict" or route.endswith("/infer")):
-            served = state.get("served")
+        served = state.get("served")  # put there by the routes that ask a model, the page's own form among them
+        if method == "POST" and (served is not None or route == "/predict" or route.endswith("/infer")):
             self._metrics.inference(
                 model_name=getattr(served, "name", ""),
                 model_version=getattr(served, "version", ""),

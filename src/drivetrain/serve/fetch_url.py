@@ -14,6 +14,7 @@ from .errors import UrlRefused
 
 if TYPE_CHECKING:
     from drivetrain.data.gather.addresses import AddressRule, Resolve
+    from drivetrain.data.gather.fetch import Fetcher
 
 __all__ = ["UrlFetcher"]
 
@@ -46,6 +47,7 @@ class UrlFetcher:
         self._resolve = resolve
         self._ssl_context = ssl_context
         self._threads: ThreadPoolExecutor | None = None
+        self._fetcher: Fetcher | None = None
         self._fetch_one: Callable[[str], bytes] | None = None
         self._waiting = 0
 
@@ -85,6 +87,8 @@ class UrlFetcher:
         threads, self._threads, self._fetch_one = self._threads, None, None
         if threads is not None:
             threads.shutdown(wait=False, cancel_futures=True)
+        if self._fetcher is not None:
+            self._fetcher.close()
 
     def _open(self) -> Callable[[str], bytes]:
         """gather's fetcher, loaded when the first picture is fetched: most servers never do."""
@@ -92,7 +96,7 @@ class UrlFetcher:
         from drivetrain.data.gather.fetch import Fetcher, FetchLimits
         from drivetrain.data.gather.refusal import REASONS, Refused
 
-        fetcher = Fetcher(
+        fetcher = self._fetcher = Fetcher(
             limits=FetchLimits(
                 max_bytes=self._max_bytes, timeout_s=self._timeout_s, silence_s=min(5.0, self._timeout_s)
             ),

@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -33,14 +33,17 @@ from drivetrain.errors import BundleRefused, DrivetrainError, Unavailable
 from .launch import Launch
 from .logs import open_logs
 
-__all__ = ["Supervisor", "WorkerOrder", "serve_processes", "told", "untold"]
+__all__ = ["CUT_SHORT", "Change", "Supervisor", "WorkerOrder", "serve_processes", "told", "untold"]
 
 _BEAT_S = 0.1
 _STEADY_S = 30.0  # a worker that ran so long did not die of its start
 _WAIT_MAX_S = 30.0  # between two starts of one that keeps dying
 _FAILED_STARTS_MAX = 3  # in a row, before any worker was ever ready
+_REFUSED_MAX_S = 5.0  # for the other workers to end, where a model was refused
 _OVERTIME_S = 15.0  # over wait and grace, before workers are killed
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+CUT_SHORT = 1  # exit code where requests did not end in the grace
 
 _log = logging.getLogger("drivetrain.serve")
 
@@ -72,7 +75,6 @@ class _Worker:
     is_ready: bool = False
     deaths: int = 0  # in a row
     start_at: float = 0.0
-    exit_codes: list[int] = field(default_factory=list)
 
 
 def serve_processes(
@@ -123,6 +125,7 @@ class Supervisor:
         self._signals: list[int] = []
         self._kill_at: float | None = None
         self._refused: DrivetrainError | None = None
+        self._endings: set[int] = set()  # exit codes after the signal
 
     def run(self) -> int:
         """Until they have all ended; 0, or 1 where one had to be cut."""
@@ -139,7 +142,8 @@ class Supervisor:
                 self._listener.close()
         if self._refused is not None:
             raise self._refused
-        return max((0, *(abs(code) for worker in self._workers for code in worker.exit_codes[-1:])))
+        # one that had not begun is ended by the signal itself
+        return 0 if self._endings <= {0, -signal.SIGTERM} else CUT_SHORT
 
     # starting
 
@@ -256,7 +260,8 @@ class Supervisor:
         with contextlib.suppress(BrokenPipeError):
             worker.process.stdin.close()
         worker.process = worker.status = None
-        worker.exit_codes.append(code)
+        if self._kill_at is not None:
+            self._endings.add(code)
         for file in self._metrics.glob(f"gauge_live*_{worker.slot}.db"):  # what it had in hand, it has no more
             file.unlink()
 
@@ -286,7 +291,7 @@ class Supervisor:
                 wait_s = 0 if number == signal.SIGINT else settings.shutdown_wait_s
                 self._kill_at = self._clock() + wait_s + settings.shutdown_grace_s + _OVERTIME_S
             if self._refused is not None:
-                self._kill_at = self._clock()  # nobody was ever answered
+                self._kill_at = self._clock() + _REFUSED_MAX_S  # nobody was ever answered
             self._end_all(number)
         if self._kill_at is not None and self._clock() >= self._kill_at:
             self._end_all(signal.SIGKILL)
@@ -297,7 +302,9 @@ class Supervisor:
     def _end_all(self, number: int) -> None:
         for worker in self._workers:
             if worker.process is not None:
-                worker.process.send_signal(number)
+                # one that is still importing would answer Ctrl-C with a traceback
+                is_early = number == signal.SIGINT and not worker.is_ready
+                worker.process.send_signal(signal.SIGTERM if is_early else number)
 
     @contextmanager
     def _hearing_signals(self) -> Iterator[None]:

@@ -16,10 +16,11 @@ from .guard import GuardLimits, guarded
 from .lifecycle import Lifecycle
 from .metrics import Metrics
 
-__all__ = ["HEAD_MAX_BYTES", "HEAD_MAX_S", "LINGER_S", "make_protocol"]
+__all__ = ["HEAD_MAX_BYTES", "HEAD_MAX_S", "LINGER_S", "UPLOAD_MAX_S", "make_protocol"]
 
 HEAD_MAX_BYTES = 65_536  # request line and headers
 HEAD_MAX_S = 10.0  # from the connection, or from the first byte of a later request, to the end of its headers
+UPLOAD_MAX_S = 300.0  # for a whole body: `guard` bounds how slow it may be, not how long
 LINGER_S = 2.0  # a body that goes on after its answer is read, and dropped, for so long: else the answer is lost
 
 
@@ -30,6 +31,7 @@ def make_protocol(
     limits: GuardLimits | None = None,
     head_max_s: float = HEAD_MAX_S,
     linger_s: float = LINGER_S,
+    upload_max_s: float = UPLOAD_MAX_S,
 ) -> type[asyncio.Protocol]:
     """The class of a connection that counts there; `limits` are those of `guard`, which bounds bodies and answers.
 
@@ -47,6 +49,7 @@ def make_protocol(
         _is_in_head = True
         _head_timer: asyncio.TimerHandle | None = None
         _linger_timer: asyncio.TimerHandle | None = None
+        _upload_timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
@@ -73,6 +76,7 @@ def make_protocol(
             self._is_in_head = False
             self._stop_timers()
             super().on_headers_complete()
+            self._upload_timer = self.loop.call_later(upload_max_s, self._upload_late)
             if lifecycle is not None and lifecycle.phase == "draining" and self.cycle is not None:
                 self.cycle.keep_alive = False  # the client makes its next connection elsewhere
 
@@ -107,11 +111,16 @@ def make_protocol(
             else:  # it never said a word
                 self.transport.close()
 
+        def _upload_late(self) -> None:
+            self._upload_timer = None
+            if not self.cycle.response_complete and not self.transport.is_closing():
+                self._turn_away(408, f"body: got no end of it in {upload_max_s:.0f} s; want it faster, or smaller.")
+
         def _stop_timers(self) -> None:
-            for timer in (self._head_timer, self._linger_timer):
+            for timer in (self._head_timer, self._linger_timer, self._upload_timer):
                 if timer is not None:
                     timer.cancel()
-            self._head_timer = self._linger_timer = None
+            self._head_timer = self._linger_timer = self._upload_timer = None
 
         def _refuse(self, status: int, message: str) -> None:
             self._stop_timers()

@@ -26,15 +26,15 @@ from drivetrain.settings import Settings
 
 from .guard import GuardLimits
 from .listen import listen_on, url_of
-from .protocol import HEAD_MAX_S, LINGER_S, make_protocol
+from .processes import CUT_SHORT
+from .protocol import HEAD_MAX_S, LINGER_S, UPLOAD_MAX_S, make_protocol
 
-__all__ = ["CUT_SHORT", "RunningServer", "ServerOptions", "serve", "serve_on", "start_server"]
+__all__ = ["RunningServer", "ServerOptions", "serve", "serve_on", "start_server"]
 
 _START_MAX_S = 30.0
 _CLOSE_MAX_S = 5.0  # after the grace: threads and the store have so long to close
 _TELL_EVERY_S = 1.0
 _LAST_WORDS_S = 0.2  # for the thread that writes the log
-CUT_SHORT = 1  # exit code where requests did not end in the grace
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _log = logging.getLogger("drivetrain.serve")
@@ -48,6 +48,7 @@ class ServerOptions:
     grace_s: float = 10.0  # then, for requests in work
     trusted_proxies: str = "127.0.0.1,::1"  # whose X-Forwarded headers count; "*" any
     head_max_s: float = HEAD_MAX_S  # for the headers of a request
+    upload_max_s: float = UPLOAD_MAX_S  # for its whole body
     linger_s: float = LINGER_S  # for a body that goes on after its answer
     guard: GuardLimits = field(default_factory=GuardLimits)
 
@@ -58,6 +59,7 @@ class ServerOptions:
             grace_s=settings.shutdown_grace_s,
             trusted_proxies=settings.trusted_proxies,
             head_max_s=settings.header_timeout_s,
+            upload_max_s=settings.upload_timeout_s,
             guard=GuardLimits.of(settings),
         )
 
@@ -253,6 +255,7 @@ def _config(app: FastAPI, options: ServerOptions) -> uvicorn.Config:
             limits=options.guard,
             head_max_s=options.head_max_s,
             linger_s=options.linger_s,
+            upload_max_s=options.upload_max_s,
         ),
         ws="none",
         lifespan="on",

@@ -54,11 +54,16 @@ class Database:
             yield db
 
     @contextlib.contextmanager
-    def write(self, **options: bool) -> Iterator[Connection]:
-        """One transaction: all of it is on disk after, or none."""
+    def write(self, *, is_lasting: bool = True, is_altering: bool = False) -> Iterator[Connection]:
+        """One transaction: all of it is on disk after, or none.
+
+        Not `is_lasting`: a power cut may take back the last of these, a killed process not. `is_altering`: it changes
+        tables, so rows are not held to their foreign keys meanwhile.
+        """
+        options = {"drivetrain_writes": True, "drivetrain_lasts": is_lasting, "drivetrain_alters": is_altering}
         # SQLite has one writer. Waiting here is fair; waiting in SQLite is a poll.
         with _told(self.engine.url), self._writing if self.is_sqlite else contextlib.nullcontext():  # noqa: SIM117
-            with self.engine.connect().execution_options(drivetrain_writes=True, **options) as db, db.begin():
+            with self.engine.connect().execution_options(**options) as db, db.begin():
                 yield db
 
     def close(self) -> None:
@@ -175,10 +180,13 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
 
 
 def _begin_sqlite(db: Connection) -> None:
-    if db.get_execution_options().get("drivetrain_alters"):  # a table that is copied and dropped is no deleted row
+    options = db.get_execution_options()
+    if options.get("drivetrain_alters"):  # a table that is copied and dropped is no deleted row
         db.exec_driver_sql("PRAGMA foreign_keys = OFF")
     # A transaction that reads first and writes later would fail where another wrote between: so it locks at once.
-    db.exec_driver_sql("BEGIN IMMEDIATE" if db.get_execution_options().get("drivetrain_writes") else "BEGIN")
+    if options.get("drivetrain_writes"):
+        db.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if options['drivetrain_lasts'] else 'NORMAL'}")
+    db.exec_driver_sql("BEGIN IMMEDIATE" if options.get("drivetrain_writes") else "BEGIN")
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """The keys in the database, for 24 hours."""
+    """The keys in the database, for 24 hours. They need not outlive a power cut: answering twice harms nobody."""
 
     database: Database
     clock: Callable[[], float]
@@ -46,7 +46,7 @@ class Idempotency:
         """ "new": do it, then `finish` or `forget`. "running": another request with it is at work, unless it began
         more than `lease_s` ago: then its server is gone, and this is "new". Conflict where the body is another."""
         now, row_is = self.clock(), _is(caller_id, key)
-        with self.database.write() as db:
+        with self.database.write(is_lasting=False) as db:
             if random.random() < _PRUNE_SHARE:  # noqa: S311 - not a secret
                 db.execute(delete(IDEMPOTENCY).where(IDEMPOTENCY.c.begun_at < now - KEEP_S))
             row = db.execute(select(IDEMPOTENCY).where(row_is).with_for_update()).first()
@@ -72,12 +72,12 @@ class Idempotency:
     def finish(self, caller_id: str, key: str, *, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
         """Keep the answer for whoever asks again."""
         values = {"status": status, "headers": json.dumps([list(pair) for pair in headers]), "body": body}
-        with self.database.write() as db:
+        with self.database.write(is_lasting=False) as db:
             db.execute(update(IDEMPOTENCY).where(_is(caller_id, key)).values(values))
 
     def forget(self, caller_id: str, key: str) -> None:
         """The request failed in a way that may pass: the next one with the key is new."""
-        with self.database.write() as db:
+        with self.database.write(is_lasting=False) as db:
             db.execute(delete(IDEMPOTENCY).where(_is(caller_id, key), IDEMPOTENCY.c.status.is_(None)))
 
     def _insert(self, db: Connection, caller_id: str, key: str, body_sha256: str, now: float) -> bool:

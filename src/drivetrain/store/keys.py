@@ -17,7 +17,7 @@ from .database import Database
 from .roles import pack_roles, unpack_roles
 from .schema import API_KEY
 
-__all__ = ["ApiKey", "Keys", "is_token"]
+__all__ = ["ApiKey", "Keys"]
 
 _ALPHABET = "abcdefghjkmnpqrstvwxyz23456789"  # nothing to mix up when it is read aloud
 _TOKEN = re.compile(r"dt_([a-z0-9]{10})_([a-f0-9]{64})")
@@ -88,7 +88,9 @@ class Keys:
     def check(self, token: str) -> ApiKey | None:
         """The key whose secret this is, also one that is expired or revoked (see `why_not`); None for other text."""
         parts = _TOKEN.fullmatch(token)
-        key_id, secret = parts.groups() if parts else ("", "")
+        if parts is None:  # no question for the database
+            return None
+        key_id, secret = parts.groups()
         with self.database.read() as db:
             row = db.execute(select(API_KEY).where(API_KEY.c.id == key_id)).first()
         kept = row.secret_sha256 if row is not None else "0" * 64
@@ -100,7 +102,7 @@ class Keys:
         """Note that it was used, to the minute."""
         now = self.clock()
         is_due = (API_KEY.c.used_at.is_(None)) | (API_KEY.c.used_at < now - _TOUCH_S)
-        with self.database.write() as db:
+        with self.database.write(is_lasting=False) as db:
             db.execute(update(API_KEY).where(API_KEY.c.id == key_id, is_due).values(used_at=now))
 
     def list(self) -> list[ApiKey]:
@@ -125,11 +127,6 @@ class Keys:
         """Of all keys ever made: one that is revoked still tells that keys are asked for here."""
         with self.database.read() as db:
             return db.execute(select(func.count()).select_from(API_KEY)).scalar_one()
-
-
-def is_token(text: str) -> bool:
-    """Whether it has the shape of a key."""
-    return _TOKEN.fullmatch(text) is not None
 
 
 def _digest(secret: str) -> str:

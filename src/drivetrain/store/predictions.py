@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Row, func, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from drivetrain.errors import DrivetrainError, Unavailable
 
@@ -135,9 +135,9 @@ class Predictions:
 
     def _write_all(self) -> None:
         while batch := self._take():
-            self._write(batch)
+            is_written = self._write(batch)
             with self._changed:
-                self._written += len(batch)
+                self._written += len(batch) if is_written else 0
                 self._changed.notify_all()
 
     def _take(self) -> list[Stored]:
@@ -148,31 +148,35 @@ class Predictions:
             self._changed.notify_all()
             return batch
 
-    def _write(self, batch: list[Stored]) -> None:
-        """Until the database has it: an answer was given, so it must not be forgotten for a lock or a full disk."""
-        for tries in range(1_000_000):
+    def _write(self, batch: list[Stored]) -> bool:
+        """Until the database has it: an answer was given, so it must not be forgotten for a lock or a full disk.
+
+        False where the store was closed meanwhile.
+        """
+        for tries in itertools.count():
             try:
                 self._insert(batch)
             except DrivetrainError as exc:
-                if isinstance(exc.__cause__, IntegrityError):  # one that can never be written must not hold up the rest
-                    self._write_apart(batch)
-                    break
+                if isinstance(exc.__cause__, IntegrityError | DataError):
+                    return self._write_apart(batch, exc)
                 if self._problem is None:
                     _log.error("answers cannot be written, and wait: %s", exc.message)
                 self._problem = exc.message
-                if self._closing:
-                    return
-                time.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
+                with self._changed:
+                    if self._changed.wait_for(lambda: self._closing, _RETRY_S[min(tries, len(_RETRY_S) - 1)]):
+                        return False
             else:
-                break
-        self._problem = None
+                self._problem = None
+                return True
+        raise AssertionError  # it counts for ever
 
-    def _write_apart(self, batch: list[Stored]) -> None:
-        for one in batch:
-            try:
-                self._insert([one])
-            except DrivetrainError as exc:
-                _log.error("the answer %s was not written: %s", one.id, exc.message)
+    def _write_apart(self, batch: list[Stored], error: DrivetrainError) -> bool:
+        """One that can never be written must not hold up the rest."""
+        if len(batch) == 1:
+            _log.error("the answer %s was not written: %s", batch[0].id, error.message)
+            return True
+        written = [self._write([one]) for one in batch]  # each is tried, whatever became of the one before
+        return all(written)
 
     def _insert(self, batch: list[Stored]) -> None:
         rows = [

@@ -29,11 +29,9 @@ __all__ = [
     "PREDICTION",
     "SESSION",
     "USER",
-    "VERDICTS",
 ]
 
 NEWEST = "0001"  # the last file in migrations/versions
-VERDICTS = ("right", "wrong", "unsure")
 
 _ID, _NAME, _DIGEST = String(32), String(128), String(64)
 

@@ -103,11 +103,6 @@ class Sessions:
         with self.database.write() as db:
             return bool(db.execute(delete(SESSION).where(SESSION.c.token_sha256 == _digest(token))).rowcount)
 
-    def end_all(self) -> int:
-        """Everyone signs in again; returns how many were signed in."""
-        with self.database.write() as db:
-            return int(db.execute(delete(SESSION)).rowcount)
-
     def prune(self, *, idle_s: float, max_s: float) -> int:
         """Remove those that are over."""
         now = self.clock()
@@ -116,7 +111,7 @@ class Sessions:
             return int(db.execute(delete(SESSION).where(is_over)).rowcount)
 
     def _touch(self, token_sha256: str, now: float) -> None:
-        with self.database.write() as db:
+        with self.database.write(is_lasting=False) as db:
             db.execute(update(SESSION).where(SESSION.c.token_sha256 == token_sha256).values(seen_at=now))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import delete, text
+from sqlalchemy import delete, inspect, text
 
 from drivetrain.errors import Conflict, InvalidConfig, InvalidInput, Unavailable
 
@@ -77,8 +77,8 @@ def restore(url: str, source: Path) -> Path | None:
         old.backup(live)
     database = connect(url)
     try:
-        if revision_of(database) == NEWEST:
-            with database.write() as db:
+        with database.write() as db:
+            if SESSION.name in inspect(db).get_table_names():
                 db.execute(delete(SESSION))  # a session that was ended since must not be back
     finally:
         database.close()
@@ -92,7 +92,7 @@ def _run_alembic(database: Database, to: str) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
-    with database.write(drivetrain_alters=True) as db:
+    with database.write(is_altering=True) as db:
         if not database.is_sqlite:
             db.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
         config.attributes["connection"] = db

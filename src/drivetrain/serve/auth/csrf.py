@@ -33,11 +33,11 @@ def is_same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode("utf-8", "replace"))
 
 
-async def require_csrf(headers: Headers, receive: Receive, wanted: str) -> Receive:
+async def require_csrf(headers: Headers, receive: Receive, wanted: str, *, idle_s: float = _IDLE_S) -> Receive:
     """Raises Forbidden without it; returns what gives the body from its beginning again."""
     given = headers.get(CSRF_HEADER)
     if given is None:
-        given, receive = await _field(headers, receive)
+        given, receive = await _field(headers, receive, idle_s)
     if not given or not is_same(given, wanted):
         raise Forbidden(
             "csrf",
@@ -52,19 +52,19 @@ async def read_form_fields(headers: Headers, receive: Receive) -> dict[str, str]
     """The fields of a small form without files; {} for anything else."""
     if _kind(headers) != "application/x-www-form-urlencoded":
         return {}
-    body, _, _ = await _peek(receive, lambda _: False, _FORM_MAX_BYTES)
+    body, _, _ = await _peek(receive, lambda _: False, _FORM_MAX_BYTES, _IDLE_S)
     return {name: values[0] for name, values in _parse(body).items()}
 
 
-async def _field(headers: Headers, receive: Receive) -> tuple[str | None, Receive]:
+async def _field(headers: Headers, receive: Receive, idle_s: float) -> tuple[str | None, Receive]:
     kind = _kind(headers)
     if kind == "application/x-www-form-urlencoded":
-        body, is_whole, again = await _peek(receive, lambda _: False, _FORM_MAX_BYTES)
+        body, is_whole, again = await _peek(receive, lambda _: False, _FORM_MAX_BYTES, idle_s)
         return (_parse(body).get(CSRF_FIELD, [None])[0] if is_whole else None), again
     if kind == "multipart/form-data":
         _, options = parse_options_header(headers["content-type"])
         edge = b"--" + options.get(b"boundary", b"")
-        body, _, again = await _peek(receive, lambda seen: seen.count(edge) > 1, _FIRST_MAX_BYTES)
+        body, _, again = await _peek(receive, lambda seen: seen.count(edge) > 1, _FIRST_MAX_BYTES, idle_s)
         return _first_part(body, edge), again
     return None, receive
 
@@ -81,13 +81,15 @@ def _first_part(body: bytes, edge: bytes) -> str | None:
     return None
 
 
-async def _peek(receive: Receive, is_enough: Callable[[bytes], bool], max_bytes: int) -> tuple[bytes, bool, Receive]:
+async def _peek(
+    receive: Receive, is_enough: Callable[[bytes], bool], max_bytes: int, idle_s: float
+) -> tuple[bytes, bool, Receive]:
     """The body's beginning, whether that is all, and a receive that begins anew."""
     kept: list[Message] = []
     body, is_whole = b"", False
     while not is_whole and len(body) <= max_bytes and not is_enough(body):
         try:
-            async with asyncio.timeout(_IDLE_S):
+            async with asyncio.timeout(idle_s):
                 message = await receive()
         except TimeoutError:
             break

@@ -45,7 +45,6 @@ RULES = (
     Rule("POST", "/logout", KNOWN),
     Rule("GET", "/", "predict", is_page=True),
     Rule("POST", "/", "predict"),
-    Rule("POST", "/", "predict"),
     Rule("GET", "/card", "predict", is_page=True),
     Rule("GET", "/docs", "predict", is_page=True),
     Rule("GET", "/examples/**", "predict"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -28,12 +29,15 @@ __all__ = ["make_router"]
 
 _FORM_COOKIE = "drivetrain_login"  # ties the form to this browser while nobody is signed in
 _LOCAL_PATH = re.compile(r"(?!.*/\.\.)/(?:[A-Za-z0-9._~@-]+(?:/[A-Za-z0-9._~@-]+)*/?)?")
+_GUESSES_MAX = 4  # passwords looked at, and waiting to be
+_Holder = tuple[str, str] | None  # ("user" or "key", id)
 _WRONG = "This name and password do not belong together, or this key does not hold."
 
 
 def make_router(gate: Gate) -> APIRouter:
     """Routes for `/login` and `/logout`."""
     router = APIRouter(include_in_schema=False)
+    guessing: set[object] = set()
 
     async def show_form(request: Request) -> Response:
         _store_of(gate)
@@ -51,7 +55,7 @@ def make_router(gate: Gate) -> APIRouter:
             # Before the password is looked at: who guesses gains nothing from a right guess while they must wait.
             for who in (address, f"name:{name.strip().casefold()[:100]}"):
                 gate.wrong_rate.check(who)
-            holder = await asyncio.to_thread(_holder, store, name, fields.get("password", ""))
+            holder = await _unless_many(guessing, _holder, store, name, fields.get("password", ""))
         except RateLimited as exc:
             said = f"Too many tries. Wait {exc.retry_after_s} seconds."
             return _form(request, next_path=next_path, name=name, said=said, status=429, wait_s=exc.retry_after_s)
@@ -91,8 +95,8 @@ def _store_of(gate: Gate) -> Store:
     return gate.store
 
 
-def _holder(store: Store, name: str, password: str) -> tuple[str, str] | None:
-    """("user" or "key", id), or None. Without a name, the password may be a key."""
+def _holder(store: Store, name: str, password: str) -> _Holder:
+    """Who it is, or None. Without a name, the password may be a key."""
     if not name.strip():
         key = store.keys.check(password.strip())
         return ("key", key.id) if key is not None and key.why_not(store.keys.clock()) is None else None
@@ -105,6 +109,18 @@ def _begin(gate: Gate, store: Store, kind: str, id_: str, address: str) -> str:
     if kind == "user":
         return store.sessions.create(user_id=id_, address=address)
     return store.sessions.create(api_key_id=id_, address=address)
+
+
+async def _unless_many(guessing: set[object], check: Callable[..., _Holder], *given: object) -> _Holder:
+    """Hashing is slow on purpose: a crowd of guesses must not take the threads that answers need."""
+    if len(guessing) >= _GUESSES_MAX:
+        raise RateLimited("login", got="many sign-ins at once", want="fewer", retry_after_s=2)
+    guess = object()
+    guessing.add(guess)
+    try:
+        return await asyncio.to_thread(check, *given)
+    finally:
+        guessing.discard(guess)
 
 
 async def _end(gate: Gate, store: Store, request: Request) -> bool:

@@ -56,7 +56,7 @@ async def predict(request: Request) -> Response:
 
             if key is None or store is None:
                 return await do()
-            digest = body_digest(_parts(request, asked))
+            digest = await asyncio.to_thread(body_digest, _parts(request, asked))
             return await once(request, store, key, digest, told_errors(request, do), wait_s=service.timeout_s)
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED_REQUEST)

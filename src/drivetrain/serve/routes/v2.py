@@ -107,7 +107,8 @@ async def infer(request: Request) -> Response:
 
             if key is None or store is None:
                 return await do()
-            digest = body_digest(["v2", *(part or "" for part in _asked(request)), header or "", body])
+            parts: list[str | bytes] = ["v2", *(part or "" for part in _asked(request)), header or "", body]
+            digest = await asyncio.to_thread(body_digest, parts)
             return await once(request, store, key, digest, told_errors(request, do), wait_s=service.timeout_s)
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
