@@ -65,7 +65,7 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No setting of the person who runs the tests reaches them, and no test writes to that person's cache or database."""
+    """No setting of who runs the tests reaches them, and no test writes to that person's cache or database."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("DRIVETRAIN_") and name != "DRIVETRAIN_DATA"]:
             patch.delenv(name)

@@ -15,7 +15,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "drivetrain"
 FACE = "(face)"  # drivetrain/__init__.py and __main__.py, above all floors
 FLOORS = {
-    "arrays": 0, "errors": 0, "files": 0, "imaging": 0, "progress": 0, "settings": 0, "task": 0, "trust": 0,
+    "arrays": 0, "errors": 0, "files": 0, "imaging": 0, "progress": 0, "settings": 0, "task": 0, "trust": 0, "wal": 0,
     "bundle": 1, "data": 1, "store": 1,
     "runtime": 2,
     "inspect": 3, "learn": 3, "plan": 3, "rollout": 3, "watch": 3,

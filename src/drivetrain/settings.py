@@ -50,7 +50,7 @@ SETTINGS = (
     Setting("host", "127.0.0.1", None, "address", "Where `serve` listens; 0.0.0.0 opens it to the network."),
     Setting("port", 8000, 0, "port", "Port of `serve`; 0 takes a free one.", high=65_535),
     Setting("workers", 1, 1, "processes", "Processes of `serve` on one port; they divide the threads.", high=64),
-    Setting("shutdown_wait_s", 0, 0, "seconds", "After SIGTERM, still answers so long, not ready: for a balancer to see."),
+    Setting("shutdown_wait_s", 0, 0, "seconds", "After SIGTERM it answers so long, not ready: for a balancer."),
     Setting("shutdown_grace_s", 30, 1, "seconds", "Then requests in work have so long to end."),
     Setting("trusted_proxies", "127.0.0.1,::1", None, "addresses", "Whose X-Forwarded-For and -Proto are believed."),
     Setting("log_format", "text", None, "text or json", "How `serve` writes its log, a line a request, to stderr."),
@@ -71,7 +71,7 @@ SETTINGS = (
     Setting("embed_from", "none", None, "origins", "Sites that may show the page in a frame, with commas."),
     Setting("key_rate_limit", 6000, 0, "requests/minute", "Most from one key or person, in each process; 0: no limit."),
     Setting("address_rate_limit", 600, 0, "requests/minute", "Most from one address without a key; 0: no limit."),
-    Setting("login_rate_limit", 10, 1, "tries/minute", "Most wrong passwords or keys from one address, or for one name."),
+    Setting("login_rate_limit", 10, 1, "tries/minute", "Most wrong passwords or keys of one address, or one name."),
     Setting("session_idle_minutes", 120, 1, "minutes", "Who does nothing for so long signs in again."),
     Setting("session_max_hours", 24, 1, "hours", "Who signed in so long ago signs in again."),
     Setting("connections_max", 1000, 10, "connections", "Open at once in each process; then idle ones are closed."),
@@ -142,9 +142,7 @@ def load_settings(
     environ = os.environ if environ is None else environ
     if environ.get("XDG_DATA_HOME"):
         values["db"] = f"sqlite:///{environ['XDG_DATA_HOME']}/drivetrain/drivetrain.db"
-    for source, given in _sources(
-        environ, Path.cwd() if folder is None else folder, flags or {}, problems
-    ):
+    for source, given in _sources(environ, Path.cwd() if folder is None else folder, flags or {}, problems):
         for name, raw in given.items():
             row = known.get(name)
             if row is None:

@@ -136,7 +136,12 @@ def test_fault_is_500_with_a_request_id_and_a_logged_traceback(caplog: pytest.Lo
 @pytest.mark.parametrize(
     ("headers", "content", "status", "text"),
     [
-        ({"Content-Type": "text/plain"}, b"x", 415, "image/*, application/octet-stream, multipart/form-data or application/json"),
+        (
+            {"Content-Type": "text/plain"},
+            b"x",
+            415,
+            "image/*, application/octet-stream, multipart/form-data or application/json",
+        ),
         ({}, b"x", 415, "got none"),
         ({"Content-Type": "image/png", "Content-Encoding": "gzip"}, b"x", 415, "compressed already"),
         ({"Content-Type": "image/png"}, b"", 422, "no bytes"),

@@ -43,7 +43,9 @@ def picture(*colour: int) -> bytes:
 
 def call(app: FastAPI, method: str, path: str, **given: Any) -> httpx.Response:
     async def send() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", timeout=30) as session:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://localhost", timeout=30
+        ) as session:
             return await session.request(method, path, **given)
 
     return asyncio.run(send())

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from drivetrain.errors import BundleRefused
 
-__all__ = ["check_onnx"]
+__all__ = ["check_onnx", "walk_fields"]
 
 _MEMBER = "model.onnx"
 _DOMAINS = ("", "ai.onnx")
@@ -46,7 +46,7 @@ def check_onnx(data: bytes) -> None:
     seen = 0
     while waiting:
         message, kind = waiting.pop()
-        for number, value in _fields(message):
+        for number, value in walk_fields(message):
             seen += 1
             if seen > _MAX_FIELDS:
                 raise _refuse("a message of countless parts", f"at most {_MAX_FIELDS:,} fields")
@@ -70,7 +70,7 @@ def _check_field(kind: str, number: int, value: int | memoryview) -> None:
             raise _refuse(f"operators of {domain!r}", "standard ONNX operators only")
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def walk_fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """(field number, value) of one message; length-delimited values as views, fixed-width ones skipped over as 0."""
     at, end = 0, len(data)
     while at < end:

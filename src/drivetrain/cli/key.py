@@ -1,6 +1,6 @@
 """`drivetrain key`.
 
-API keys of the server: who has one may ask it, and nobody else may.
+Make, list and revoke keys for programs that ask the server.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`drivetrain user`.
 
-People who sign in to the server's pages with a name and a password.
+Add, list and remove people who sign in to the pages.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from drivetrain.arrays import FloatArray
-from drivetrain.bundle.onnx_guard import _fields as walk_fields
+from drivetrain.bundle.onnx_guard import walk_fields
 from drivetrain.errors import Unavailable
 
 __all__ = ["HeadGraph", "Reading", "give_out", "read_head_graph"]

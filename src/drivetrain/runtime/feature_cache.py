@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ import numpy as np
 
 from drivetrain.arrays import FloatArray
 from drivetrain.errors import InvalidConfig
+from drivetrain.wal import switch_to_wal
 
 __all__ = ["FeatureCache", "FileStamp", "stamp_file"]
 
@@ -195,26 +195,16 @@ class FeatureCache:
 
     def _open(self) -> sqlite3.Connection:
         if self._db is None:
-            self._db = self._open_when_free(time.monotonic() + self._busy_s)
-        return self._db
-
-    def _open_when_free(self, give_up_at: float) -> sqlite3.Connection:
-        """SQLite does not wait where two would turn a new file into WAL at once, lest they wait for each other."""
-        while True:
             db = sqlite3.connect(self.file, timeout=self._busy_s)
             try:
-                db.execute("PRAGMA journal_mode = WAL")
+                switch_to_wal(db, wait_s=self._busy_s)
                 db.execute("PRAGMA synchronous = NORMAL")
                 db.executescript(_SCHEMA)
-                return db
-            except BaseException as exc:
+            except BaseException:
                 db.close()
-                locked = (
-                    isinstance(exc, sqlite3.OperationalError) and exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                )
-                if not locked or time.monotonic() >= give_up_at:
-                    raise
-            time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - apart from each other
+                raise
+            self._db = db
+        return self._db
 
     def _unusable(self, exc: Exception) -> InvalidConfig:
         return InvalidConfig(

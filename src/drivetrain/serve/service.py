@@ -35,9 +35,7 @@ class Service:
         memory = Memory(max(limits.request_bytes, _MEMORY_MIN_BYTES))
         return cls(limits=limits, memory=memory, timeout_s=settings.request_timeout_s)
 
-    async def answer(
-        self, served: Served, uploads: Sequence[Upload], receive: Receive
-    ) -> list[Answer | BaseException]:
+    async def answer(self, served: Served, uploads: Sequence[Upload], receive: Receive) -> list[Answer | BaseException]:
         """The answer for each upload, or its error, in order; DeadlinePassed is one of them.
 
         Raises Overloaded with nothing queued, Unavailable while the model closes, or ClientGone; then whatever has not
@@ -48,9 +46,7 @@ class Service:
         jobs = [PictureJob(one.content, one.name or f"picture {i}") for i, one in enumerate(uploads, 1)]
         return await wait_for(served.batcher.submit(jobs, deadline_s=self.timeout_s), receive)
 
-    async def answer_pixels(
-        self, served: Served, pixels: FloatArray, receive: Receive
-    ) -> list[Answer | BaseException]:
+    async def answer_pixels(self, served: Served, pixels: FloatArray, receive: Receive) -> list[Answer | BaseException]:
         """As `answer`, for rows (n, 3, h, w) that are preprocessed already."""
         return await wait_for(served.batcher.submit_pixels(pixels, deadline_s=self.timeout_s), receive)
 

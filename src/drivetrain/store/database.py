@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from drivetrain.errors import Conflict, InvalidConfig, MissingExtra, Unavailable
+from drivetrain.wal import switch_to_wal
 
 from .schema import METADATA, NEWEST
 
@@ -175,7 +176,9 @@ def _sqlite_engine(url: URL) -> Engine:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     """WAL: readers never wait. Full: what was committed outlives a power cut, not only a killed process."""
-    for pragma in (f"busy_timeout = {_BUSY_MS}", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}").fetchall()
+    switch_to_wal(connection, wait_s=_BUSY_MS / 1000)
+    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
 
 
