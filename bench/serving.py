@@ -10,6 +10,7 @@ import selectors
 import socket
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -197,26 +198,14 @@ class Server:
         self._ready_path = ready_path
 
     def __enter__(self) -> Server:
-        self._process = subprocess.Popen(
-            self._command,
-            env=self._env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL if self.url else subprocess.PIPE,
-            text=True,
-        )
+        self._told = tempfile.TemporaryFile("w+")  # not a pipe: nobody would read the log of every request
+        self._process = subprocess.Popen(self._command, env=self._env, stdout=subprocess.DEVNULL, stderr=self._told)
         try:
-            self._find()
+            self._wait_for(self._is_ready)
         except BaseException:
             self.__exit__()
             raise
         return self
-
-    def _find(self) -> None:
-        if not self.url:
-            assert self._process.stderr is not None
-            words = (word for line in self._process.stderr for word in line.split())
-            self.url = next((word for word in words if word.startswith("http://")), "")
-        self._wait_for(lambda: _is_ready(self.url, self._ready_path))
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
@@ -225,6 +214,7 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(timeout=30)
+        self._told.close()
 
     def resident_bytes(self) -> int:
         """Of the process and of all it started."""
@@ -245,6 +235,12 @@ class Server:
         """Processor seconds of the process, user and system."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _is_ready(self) -> bool:
+        if not self.url:
+            self._told.seek(0)
+            self.url = next((word for word in self._told.read().split() if word.startswith("http://")), "")
+        return bool(self.url) and _is_ready(self.url, self._ready_path)
 
     def _wait_for(self, is_so: Callable[[], bool]) -> None:
         ends = time.monotonic() + _TIMEOUT_S

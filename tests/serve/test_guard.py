@@ -14,9 +14,9 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from drivetrain.serve.guard import GuardLimits, guarded
 from drivetrain.serve.metrics import Metrics
-from drivetrain.serve.protocol import make_protocol
+from drivetrain.serve.process.guard import GuardLimits, guarded
+from drivetrain.serve.process.protocol import make_protocol
 
 from .fakes import WAIT_S, settings
 

@@ -16,10 +16,10 @@ from PIL import Image
 
 from drivetrain.flows.train import TrainResult
 from drivetrain.runtime.prediction import MultiLabelPrediction, Prediction, ValuePrediction
-from drivetrain.serve.page_card import render_markdown, view_card
-from drivetrain.serve.page_shelf import Leaf
-from drivetrain.serve.page_traffic import TrafficWatch
-from drivetrain.serve.page_words import decimal, guessed, percent, reason_sentences, sureness
+from drivetrain.serve.page.card import render_markdown, view_card
+from drivetrain.serve.page.shelf import Leaf
+from drivetrain.serve.page.traffic import TrafficWatch
+from drivetrain.serve.page.words import decimal, guessed, percent, reason_sentences, sureness
 
 from .browsing import HOSTILE
 from .doors import Door, open_door

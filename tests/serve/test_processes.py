@@ -19,9 +19,9 @@ from drivetrain.errors import (
     NotFound,
     Unavailable,
 )
-from drivetrain.serve.launch import Launch
-from drivetrain.serve.listen import listen_on
-from drivetrain.serve.processes import Supervisor, told, untold
+from drivetrain.serve.process.launch import Launch
+from drivetrain.serve.process.listen import listen_on
+from drivetrain.serve.process.supervisor import Supervisor, told, untold
 from drivetrain.store.store import open_store
 
 from . import tiny

@@ -72,9 +72,9 @@ def tune_models(*models: Path, settings: Settings) -> None:
 
 def serve_model(*models: Path, settings: Settings) -> int:
     """Listen at once, load and prove behind; the exit code once it was stopped. Raises what loading raises."""
-    from drivetrain.serve.launch import Launch, serve_here
-    from drivetrain.serve.listen import listen_on, url_of
     from drivetrain.serve.logs import check_log_format
+    from drivetrain.serve.process.launch import Launch, serve_here
+    from drivetrain.serve.process.listen import listen_on, url_of
 
     check_log_format(settings.log_format)
     launch = Launch(bundles=models, settings=settings)
@@ -90,6 +90,6 @@ def serve_model(*models: Path, settings: Settings) -> int:
 
     if settings.workers == 1:
         return serve_here(launch, listener, on_ready=tell, say=say)
-    from drivetrain.serve.processes import serve_processes
+    from drivetrain.serve.process.supervisor import serve_processes
 
     return serve_processes(launch, listener, on_ready=tell, say=say)

@@ -22,9 +22,9 @@ from .describe import describe_app
 from .edge import Edge
 from .errors import install_error_handlers
 from .fetch_url import UrlFetcher
-from .lifecycle import Doorkeeper, Lifecycle
 from .metrics import Metrics
 from .model import ServedModel, open_bundle
+from .process.lifecycle import Doorkeeper, Lifecycle
 from .registry import ModelRegistry
 from .routes import docs, feedback, health, login, pages, predict, repository, v2
 from .routes import metrics as metrics_page

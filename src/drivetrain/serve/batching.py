@@ -16,8 +16,7 @@ from drivetrain.settings import Settings
 from .bodies import ClientGone
 
 if TYPE_CHECKING:
-    from drivetrain.arrays import FloatArray
-    from drivetrain.runtime.batch_types import BatchModel, Meter
+    from drivetrain.runtime.batch_types import Meter
     from drivetrain.runtime.batcher import Batcher
 
     from .model import ServedModel
@@ -35,7 +34,7 @@ def open_batcher(model: ServedModel, settings: Settings, meter: Meter) -> Batche
 
     threads = settings.worker_threads
     return Batcher(
-        _Telling(model.predictor),
+        model.predictor,
         tuning=model.tuning or Tuning(workers=callers_for(threads), sessions=threads),
         queue_max=settings.queue_max_pictures,
         meter=meter,
@@ -78,7 +77,7 @@ async def wait_for(futures: Sequence[Future[Answer]], receive: Receive) -> list[
     try:
         if not await done:
             raise ClientGone
-        return [future.exception() or future.result() for future in futures]
+        return [_outcome(future, is_one_of_many=len(futures) > 1) for future in futures]
     finally:
         timer.cancel()
         if watcher is not None:
@@ -92,24 +91,20 @@ def encode_json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
+def _outcome(future: Future[Answer], *, is_one_of_many: bool) -> Answer | BaseException:
+    """The answer or its error. One that is not JSON must not spoil the others; alone, it fails when it is written."""
+    error = future.exception()
+    if error is not None:
+        return error
+    answer = future.result()
+    if is_one_of_many:
+        try:
+            encode_json(answer.as_json())
+        except ValueError as exc:
+            return exc
+    return answer
+
+
 async def _client_leaves(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-class _Telling:
-    """The model, with each answer put into words once in the thread: one that is not JSON fails there, alone."""
-
-    def __init__(self, model: BatchModel) -> None:
-        self._model = model
-        self.prepare = model.prepare
-        self.run = model.run
-
-    @property
-    def input_size(self) -> int:
-        return self._model.input_size
-
-    def decide(self, logits: FloatArray, frozen: FloatArray, style: FloatArray | None) -> Answer:
-        answer = self._model.decide(logits, frozen, style)
-        encode_json(answer.as_json())
-        return answer

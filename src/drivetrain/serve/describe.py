@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from .auth.rules import PUBLIC, rule_for
 from .errors import is_v2
 from .openapi import error
-from .openapi_v2 import v2_error
+from .v2.openapi import v2_error
 
 __all__ = ["TAGS", "describe_app"]
 

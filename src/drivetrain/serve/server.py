@@ -24,10 +24,10 @@ from fastapi import FastAPI
 from drivetrain.errors import Unavailable
 from drivetrain.settings import Settings
 
-from .guard import GuardLimits
-from .listen import listen_on, url_of
-from .processes import CUT_SHORT
-from .protocol import HEAD_MAX_S, LINGER_S, UPLOAD_MAX_S, make_protocol
+from .process.guard import GuardLimits
+from .process.listen import listen_on, url_of
+from .process.protocol import HEAD_MAX_S, LINGER_S, UPLOAD_MAX_S, make_protocol
+from .process.supervisor import CUT_SHORT
 
 __all__ = ["RunningServer", "ServerOptions", "serve", "serve_on", "start_server"]
 

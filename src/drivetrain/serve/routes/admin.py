@@ -16,8 +16,8 @@ from drivetrain.serve.answers import caller_id_of
 from drivetrain.serve.auth.csrf import read_form_fields
 from drivetrain.serve.errors import error_response, request_id_of
 from drivetrain.serve.metrics import Metrics
-from drivetrain.serve.page_render import render_page, render_part
-from drivetrain.serve.page_traffic import Traffic, TrafficWatch
+from drivetrain.serve.page.render import render_page, render_part
+from drivetrain.serve.page.traffic import Traffic, TrafficWatch
 from drivetrain.serve.registry import ModelRegistry
 from drivetrain.serve.state import registry_of, store_of
 

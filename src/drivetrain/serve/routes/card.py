@@ -6,10 +6,10 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from drivetrain.serve.page_card import view_card
-from drivetrain.serve.page_render import render_page
-from drivetrain.serve.page_shelf import PageShelf
-from drivetrain.serve.page_views import view_model
+from drivetrain.serve.page.card import view_card
+from drivetrain.serve.page.render import render_page
+from drivetrain.serve.page.shelf import PageShelf
+from drivetrain.serve.page.views import view_model
 from drivetrain.serve.routes.predict import asked_model
 from drivetrain.serve.state import registry_of
 

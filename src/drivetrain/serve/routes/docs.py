@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, FastAPI, Request, Response
 
 from drivetrain.serve.docs_view import view_docs
-from drivetrain.serve.page_render import render_page
+from drivetrain.serve.page.render import render_page
 
 __all__ = ["router"]
 

@@ -12,7 +12,7 @@ from drivetrain.errors import InvalidInput
 from drivetrain.serve.bodies import ClientGone, Upload, body_kind, read_form, read_raw
 from drivetrain.serve.errors import DeadlinePassed, Overloaded, UnsupportedMedia
 from drivetrain.serve.openapi import ERROR_SCHEMA
-from drivetrain.serve.page_shelf import PageShelf
+from drivetrain.serve.page.shelf import PageShelf
 from drivetrain.serve.registry import Served
 from drivetrain.serve.routes.predict import CLIENT_CLOSED_REQUEST, asked_model
 from drivetrain.serve.service import Service, encode_json, service_of

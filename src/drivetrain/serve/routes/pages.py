@@ -11,10 +11,10 @@ from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.serve.answers import Told, answer_uploads, remember
 from drivetrain.serve.bodies import ClientGone, Upload, read_form
 from drivetrain.serve.errors import error_response, request_id_of
-from drivetrain.serve.page_render import find_static, render_page, static_digest
-from drivetrain.serve.page_shelf import PageShelf
-from drivetrain.serve.page_views import AnswerView, view_answer, view_model
-from drivetrain.serve.page_words import accuracy_in_words, error_sentence
+from drivetrain.serve.page.render import find_static, render_page, static_digest
+from drivetrain.serve.page.shelf import PageShelf
+from drivetrain.serve.page.views import AnswerView, view_answer, view_model
+from drivetrain.serve.page.words import accuracy_in_words, error_sentence
 from drivetrain.serve.registry import ModelRegistry, Served
 from drivetrain.serve.routes import admin, card, explain
 from drivetrain.serve.routes.predict import CLIENT_CLOSED_REQUEST

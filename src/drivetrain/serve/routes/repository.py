@@ -9,7 +9,6 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from drivetrain.errors import InvalidInput
-from drivetrain.serve import openapi_v2 as said
 from drivetrain.serve.answers import caller_id_of
 from drivetrain.serve.bodies import ClientGone, read_all, refuse_encoding
 from drivetrain.serve.errors import request_id_of
@@ -17,6 +16,7 @@ from drivetrain.serve.json_body import JsonLimits, kind_of, parse_json, plain_te
 from drivetrain.serve.routes.predict import CLIENT_CLOSED_REQUEST
 from drivetrain.serve.service import encode_json, service_of
 from drivetrain.serve.state import registry_of, store_of
+from drivetrain.serve.v2 import openapi as said
 
 __all__ = ["router"]
 

@@ -13,7 +13,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from drivetrain.errors import InvalidInput, Unavailable
 from drivetrain.runtime.prediction import Answer
-from drivetrain.serve import openapi_v2 as said
 from drivetrain.serve.answers import answer_pixels, answer_uploads, remember
 from drivetrain.serve.bodies import ClientGone, Upload, read_all, refuse_encoding
 from drivetrain.serve.errors import ErrorResponse, TooLarge, error_response, internal_item, request_id_of
@@ -22,9 +21,10 @@ from drivetrain.serve.registry import Served
 from drivetrain.serve.routes.predict import CLIENT_CLOSED_REQUEST, told_errors
 from drivetrain.serve.service import Service, encode_json, service_of
 from drivetrain.serve.state import registry_of, store_of
-from drivetrain.serve.v2_answer import describe, encode_answer, output_names, to_tensors
-from drivetrain.serve.v2_request import InferRequest, json_limits, parse_infer
-from drivetrain.serve.v2_tensors import Tensor
+from drivetrain.serve.v2 import openapi as said
+from drivetrain.serve.v2.answer import describe, encode_answer, output_names, to_tensors
+from drivetrain.serve.v2.request import InferRequest, json_limits, parse_infer
+from drivetrain.serve.v2.tensors import Tensor
 
 __all__ = ["EXTENSIONS", "OneSlash", "router"]
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from drivetrain.errors import InvalidInput
-
-from .errors import TooLarge
-from .json_body import JsonLimits, kind_of, parse_json, plain_text
-from .v2_tensors import DTYPES, Tensor, decode_values, read_shape
+from drivetrain.serve.errors import TooLarge
+from drivetrain.serve.json_body import JsonLimits, kind_of, parse_json, plain_text
+from drivetrain.serve.v2.tensors import DTYPES, Tensor, decode_values, read_shape
 
 __all__ = ["Asked", "InferRequest", "json_limits", "parse_infer"]
 

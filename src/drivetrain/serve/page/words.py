@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from drivetrain.runtime.prediction import Answer, MultiLabelPrediction, Prediction, ValuePrediction
+from drivetrain.serve.model import ServedModel
 from drivetrain.task import Task
-
-from .model import ServedModel
 
 __all__ = [
     "accuracy_in_words",

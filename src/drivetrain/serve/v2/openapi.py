@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .v2_tensors import DTYPES
+from drivetrain.serve.v2.tensors import DTYPES
 
 __all__ = [
     "INDEX",

@@ -11,11 +11,10 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
+from drivetrain.serve.model import ServedModel
+from drivetrain.serve.page.shelf import Leaf
+from drivetrain.serve.page.words import decimal, numbers_of, share
 from drivetrain.task import Task
-
-from .model import ServedModel
-from .page_shelf import Leaf
-from .page_words import decimal, numbers_of, share
 
 __all__ = ["CardView", "Table", "render_markdown", "view_card"]
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import jinja2
 from fastapi import Request, Response
 
-from .page_caller import visitor_of
+from drivetrain.serve.page.caller import visitor_of
 
 __all__ = ["STATIC_TYPES", "find_static", "render_page", "render_part", "static_digest"]
 

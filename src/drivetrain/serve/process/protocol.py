@@ -11,10 +11,10 @@ import secrets
 from http import HTTPStatus
 from typing import Any
 
-from .errors import error_item
-from .guard import GuardLimits, guarded
-from .lifecycle import Lifecycle
-from .metrics import Metrics
+from drivetrain.serve.errors import error_item
+from drivetrain.serve.metrics import Metrics
+from drivetrain.serve.process.guard import GuardLimits, guarded
+from drivetrain.serve.process.lifecycle import Lifecycle
 
 __all__ = ["HEAD_MAX_BYTES", "HEAD_MAX_S", "LINGER_S", "UPLOAD_MAX_S", "make_protocol"]
 

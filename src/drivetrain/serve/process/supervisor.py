@@ -29,9 +29,8 @@ from typing import IO, Any
 
 from drivetrain import errors
 from drivetrain.errors import BundleRefused, DrivetrainError, Unavailable
-
-from .launch import Launch
-from .logs import open_logs
+from drivetrain.serve.logs import open_logs
+from drivetrain.serve.process.launch import Launch
 
 __all__ = ["CUT_SHORT", "Change", "Supervisor", "WorkerOrder", "serve_processes", "told", "untold"]
 
@@ -168,7 +167,7 @@ class Supervisor:
         try:
             process = subprocess.Popen(
                 # -P: no module is taken from the folder that we were started in
-                [sys.executable, "-P", "-m", "drivetrain.serve.worker_process"],
+                [sys.executable, "-P", "-m", "drivetrain.serve.process.worker"],
                 stdin=subprocess.PIPE,
                 pass_fds=(self._listener.fileno(), writes),
                 process_group=0,  # Ctrl-C at a terminal is ours to pass on

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetrain.errors import InvalidInput
-
-from .errors import TooLarge
-from .json_body import kind_of
+from drivetrain.serve.errors import TooLarge
+from drivetrain.serve.json_body import kind_of
 
 __all__ = ["DTYPES", "Tensor", "decode_values", "encode_binary", "encode_json_data", "read_shape", "unpack_bytes"]
 

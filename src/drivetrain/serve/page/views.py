@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from drivetrain.imaging.decode import DecodeLimits, apply_exif_turn, decode_picture
 from drivetrain.inspect.report import make_thumbnail
 from drivetrain.runtime.prediction import Answer, MultiLabelPrediction, ValuePrediction
-
-from .answers import Told
-from .model import ServedModel
-from .page_words import (
+from drivetrain.serve.answers import Told
+from drivetrain.serve.model import ServedModel
+from drivetrain.serve.page.words import (
     accuracy_in_words,
     decimal,
     doubt,

@@ -11,11 +11,10 @@ import numpy as np
 
 from drivetrain.errors import InvalidInput
 from drivetrain.runtime.prediction import Answer, MultiLabelPrediction, Prediction, ValuePrediction
-
-from .registry import Served
-from .service import encode_json
-from .v2_request import Asked, InferRequest
-from .v2_tensors import Tensor, encode_binary, encode_json_data
+from drivetrain.serve.registry import Served
+from drivetrain.serve.service import encode_json
+from drivetrain.serve.v2.request import Asked, InferRequest
+from drivetrain.serve.v2.tensors import Tensor, encode_binary, encode_json_data
 
 __all__ = ["describe", "encode_answer", "output_names", "to_tensors"]
 

@@ -15,8 +15,7 @@ from drivetrain.bundle.archive import Bundle, read_bundle
 from drivetrain.bundle.fixtures import make_synthetic_pictures
 from drivetrain.errors import DrivetrainError, Unavailable
 from drivetrain.imaging.decode import DecodeLimits, apply_exif_turn
-
-from .registry import Served
+from drivetrain.serve.registry import Served
 
 if TYPE_CHECKING:
     from drivetrain.inspect.saliency import Explainer

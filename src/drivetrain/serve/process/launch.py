@@ -64,8 +64,8 @@ def serve_here(
     say: Callable[[str], None],
 ) -> int:
     """Serve in this process until a signal ends it; the exit code. Raises what loading raises."""
-    from .logs import open_logs
-    from .server import ServerOptions, serve_on
+    from drivetrain.serve.logs import open_logs
+    from drivetrain.serve.server import ServerOptions, serve_on
 
     with open_logs(launch.settings.log_format), launch.open_app(say=say) as app:
         return serve_on(

@@ -7,8 +7,7 @@ from typing import Literal
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from drivetrain.errors import Unavailable
-
-from .errors import error_response
+from drivetrain.serve.errors import error_response
 
 __all__ = ["Doorkeeper", "Lifecycle", "Phase"]
 

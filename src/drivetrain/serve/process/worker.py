@@ -13,12 +13,11 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from drivetrain.errors import DrivetrainError
-
-from .logs import open_logs
-from .metrics import share_metrics
-from .processes import Change, WorkerOrder, told
-from .registry import ModelRegistry, Served
-from .server import ServerOptions, serve_on
+from drivetrain.serve.logs import open_logs
+from drivetrain.serve.metrics import share_metrics
+from drivetrain.serve.process.supervisor import Change, WorkerOrder, told
+from drivetrain.serve.registry import ModelRegistry, Served
+from drivetrain.serve.server import ServerOptions, serve_on
 
 __all__ = ["main", "run_worker"]
 
@@ -144,5 +143,5 @@ def _say(status: IO[bytes], **event: Any) -> None:
     status.write(json.dumps(event).encode() + b"\n")
 
 
-if __name__ == "__main__":  # pragma: no cover - `python -m drivetrain.serve.worker_process`
+if __name__ == "__main__":  # pragma: no cover - `python -m drivetrain.serve.process.worker`
     main()

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from drivetrain.serve.errors import error_item
 from drivetrain.settings import Settings
-
-from .errors import error_item
 
 __all__ = ["GuardLimits", "guarded"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from .auth.caller import LOCAL, Caller
+from drivetrain.serve.auth.caller import LOCAL, Caller
 
 __all__ = ["Visitor", "visitor_of"]
 

@@ -1,0 +1,1 @@
+"""What the pages show, from models, answers and counts to words and HTML."""
