@@ -1,4 +1,4 @@
-"""One of several processes that answer on a port; started by `processes`, told on stdin what to do."""
+"""One of several processes that answer on a port; started by `supervisor`, told on stdin what to do."""
 
 from __future__ import annotations
 
