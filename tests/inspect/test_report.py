@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from drivetrain.errors import InvalidInput
+from drivetrain.imaging.thumbnail import make_thumbnail
 from drivetrain.inspect.interpretation import Interpretation
-from drivetrain.inspect.report import Report, make_thumbnail, render_report, write_report
+from drivetrain.inspect.report import Report, render_report, write_report
 from drivetrain.inspect.report_view import percent
 from drivetrain.trust.evaluation import evaluate_predictions
 

@@ -20,6 +20,7 @@ from drivetrain.flows.evaluate_groups import tell_groups
 from drivetrain.flows.illustrate import load_thumbnails, make_thumbnails
 from drivetrain.imaging.corrupt import CORRUPTIONS, corrupt
 from drivetrain.imaging.picture_file import read_picture_file
+from drivetrain.imaging.thumbnail import make_thumbnail
 from drivetrain.inspect.evaluation_sections import (
     ForeignCard,
     Section,
@@ -28,7 +29,7 @@ from drivetrain.inspect.evaluation_sections import (
     render_foreign,
     render_groups,
 )
-from drivetrain.inspect.report import Report, make_thumbnail, write_report
+from drivetrain.inspect.report import Report, write_report
 from drivetrain.inspect.report_values import number
 from drivetrain.inspect.report_view import percent
 from drivetrain.progress import Progress

@@ -11,8 +11,8 @@ from PIL import Image
 from drivetrain.errors import UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits, apply_exif_turn, decode_picture
 from drivetrain.imaging.picture_file import read_picture_file
+from drivetrain.imaging.thumbnail import make_thumbnail
 from drivetrain.inspect.interpretation import AnyInterpretation
-from drivetrain.inspect.report import make_thumbnail
 from drivetrain.runtime.parallel import map_in_order
 
 __all__ = ["load_thumbnails", "make_thumbnails", "open_pictures"]

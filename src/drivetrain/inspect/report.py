@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +11,6 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
 from drivetrain.errors import InvalidInput
 from drivetrain.files import write_whole
@@ -27,7 +25,7 @@ from .learning_curve_plot import render_learning_curve
 from .report_values import number
 from .report_view import build_view, percent
 
-__all__ = ["Report", "make_thumbnail", "render_report", "write_report"]
+__all__ = ["Report", "render_report", "write_report"]
 
 
 # evaluation -> the interpretation that goes with it, and the page that shows both
@@ -96,18 +94,3 @@ def render_report(report: Report) -> str:
         script=Markup(script),  # noqa: S704  our own file
         script_digest=script_digest,
     )
-
-
-def make_thumbnail(image: Image.Image, *, side: int = 160) -> bytes:
-    """JPEG bytes of the whole picture, its longer side at most `side` pixels, without any metadata."""
-    if image.has_transparency_data:
-        clear = image.convert("RGBA")
-        small = Image.new("RGB", image.size, "white")
-        small.paste(clear, mask=clear.getchannel("A"))
-    else:
-        small = image.convert("RGB")  # a copy, so that the caller's picture keeps its size
-    small.thumbnail((side, side))
-    small.info.clear()  # Pillow would write the comment of the original
-    out = io.BytesIO()
-    small.save(out, "JPEG", quality=80)
-    return out.getvalue()

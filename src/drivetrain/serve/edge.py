@@ -5,8 +5,8 @@ Plain ASGI: Starlette's BaseHTTPMiddleware costs a task and two streams a reques
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -99,4 +99,4 @@ def _request_id(scope: Scope) -> str:
     for key, value in scope["headers"]:
         if key == b"x-request-id" and _SANE_ID.fullmatch(value):
             return str(value.decode("ascii"))
-    return secrets.token_hex(8)
+    return f"{random.getrandbits(64):016x}"

@@ -66,13 +66,16 @@ def log_doubt(logits: FloatArray) -> FloatArray:
     return out
 
 
-def kth_distance(rows: FloatArray, known: FloatArray, *, k: int) -> FloatArray:
-    """Euclidean distance of each row (n, d) to the k-th nearest of `known` (m, d), both float32: (n,) float64."""
+def kth_distance(rows: FloatArray, known: FloatArray, *, k: int, squares: FloatArray | None = None) -> FloatArray:
+    """Euclidean distance of each row (n, d) to the k-th nearest of `known` (m, d), both float32: (n,) float64.
+
+    `squares` (m,) are those of the lengths of `known`, where the caller has them.
+    """
     # Not `@`: BLAS would wake threads of its own for it, which then spin for work on the cores that other callers
     # run their networks on. Measured, two callers on two cores: 7.2 ms a picture with it, 4.3 ms without.
     products = np.vecdot(rows[:, np.newaxis], known)  # (n, m)
-    squares = np.vecdot(known, known) - 2 * products
-    kth = np.partition(squares, k - 1, axis=1)[:, k - 1].astype(np.float64)
+    lengths = np.vecdot(known, known) if squares is None else squares
+    kth = np.partition(lengths - 2 * products, k - 1, axis=1)[:, k - 1].astype(np.float64)
     out: FloatArray = np.sqrt(np.maximum(0.0, np.vecdot(rows, rows) + kth))
     return out
 

@@ -6,7 +6,7 @@ numpy only: serving needs this.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -54,6 +54,10 @@ class Surroundings:
     gaussian: Gaussian
     known: FloatArray  # (m, r) float32: their coordinates, or those of some of them
     k: int
+    squares: FloatArray = field(init=False, repr=False, compare=False)  # (m,) of the lengths of `known`
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "squares", np.vecdot(self.known, self.known))
 
     def measure(self, features: FloatArray, logits: FloatArray | None) -> tuple[dict[Part, FloatArray], FloatArray]:
         """(scores that tell the near, squared distance to the space), each (n,), of features (n, d).
@@ -65,7 +69,7 @@ class Surroundings:
         for start in range(0, len(features), _AT_ONCE):
             rows = slice(start, start + _AT_ONCE)
             coordinates, outside[rows] = self.space.project(normalise_roots(features[rows]))
-            nearest[rows] = kth_distance(coordinates, self.known, k=self.k)
+            nearest[rows] = kth_distance(coordinates, self.known, k=self.k, squares=self.squares)
             to_class, to_all = self.gaussian.distances(coordinates)
             mahalanobis[rows] = to_class if logits is None else to_class - to_all
         parts: dict[Part, FloatArray] = {"neighbour": nearest, "mahalanobis": mahalanobis}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from starlette.datastructures import Headers
@@ -78,15 +79,20 @@ def check_site(method: str, headers: Headers) -> None:
 def address_of(scope: Scope) -> str:
     """The client's address as text, for limits and the audit; a /64 of IPv6 counts as one."""
     client = scope.get("client")
+    return _address(client[0]) if client else ""
+
+
+@lru_cache(maxsize=4096)  # asked several times a request
+def _address(host: str) -> str:
     try:
-        address = ip_address(client[0].partition("%")[0]) if client else None
+        address = ip_address(host.partition("%")[0])
     except ValueError:
-        return str(client[0])[:64] if client else ""
+        return str(host)[:64]
     if isinstance(address, IPv6Address):
         address = address.ipv4_mapped or address
     if isinstance(address, IPv6Address) and not address.is_loopback:
         return str(ip_network((address, 64), strict=False))
-    return str(address or "")
+    return str(address)
 
 
 def is_from_here(scope: Scope, headers: Headers) -> bool:
@@ -94,6 +100,7 @@ def is_from_here(scope: Scope, headers: Headers) -> bool:
     return is_loopback(address_of(scope)) and not any(name in headers for name in _PROXY_HEADERS)
 
 
+@lru_cache(maxsize=4096)
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches it."""
     if host.lower() == "localhost":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drivetrain.imaging.decode import DecodeLimits, apply_exif_turn, decode_picture
-from drivetrain.inspect.report import make_thumbnail
+from drivetrain.imaging.thumbnail import make_thumbnail
 from drivetrain.runtime.prediction import Answer, MultiLabelPrediction, ValuePrediction
 from drivetrain.serve.answers import Told
 from drivetrain.serve.model import ServedModel
