@@ -249,10 +249,12 @@ def test_who_may_show_the_page_in_a_frame() -> None:
 def test_headers_that_are_too_large_are_refused() -> None:
     with start_server(make_app()) as running:
         for lines in (f"X-A: {'x' * 70_000}\r\n", "".join(f"X-{n}: {'y' * 60}\r\n" for n in range(1_200))):
-            reply = raw(running.url, f"GET /model HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode())
+            reply = raw(
+                running.url, f"GET /model HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n".encode()
+            )
             assert status_of(reply) in {400, 431}
         target = "/model?" + "x" * 70_000
-        reply = raw(running.url, f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        reply = raw(running.url, f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         assert status_of(reply) in {400, 414, 431}
         assert httpx.get(f"{running.url}/model").status_code == 200
 

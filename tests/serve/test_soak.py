@@ -33,7 +33,7 @@ soak = open_soak()
 
 
 def given(**changed: float) -> Namespace:
-    return Namespace(**{"minutes": 3 / 60, "share": 0.8, "workers": 1, "clients": 4, **changed})
+    return Namespace(**{"minutes": 2 / 60, "share": 0.8, "workers": 1, "clients": 4, **changed})
 
 
 def test_memory_that_grows_has_its_slope() -> None:
@@ -69,7 +69,7 @@ def test_a_soak_holds_or_does_not(
     is_broken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(soak, "_FASTEST_S", 1.0)
-    monkeypatch.setattr(soak, "_SLOPE_MAX", 1e9)  # of three seconds it says nothing
+    monkeypatch.setattr(soak, "_SLOPE_MAX", 1e9)  # of two seconds it says nothing
     bodies = [picture()] + [b"no picture"] * is_broken
     bundle = tiny.write(tmp_path, "tiny", tiny.archive())
     with Served(tmp_path, bundle) as server:
