@@ -98,6 +98,7 @@ class _Hand(QueueHandler):
     def __init__(self, waiting: queue.Queue[logging.LogRecord | None]) -> None:
         super().__init__(waiting)
         self.dropped = 0
+        self._waiting = waiting
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         scope = _in_hand.get()
@@ -106,9 +107,9 @@ class _Hand(QueueHandler):
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
+        if self._waiting.qsize() < _WAITING_MAX:
+            self._waiting.put_nowait(record)
+        else:
             self.dropped += 1
 
 
@@ -116,7 +117,7 @@ class _Writer:
     """The thread that writes."""
 
     def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
-        self.waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(_WAITING_MAX)
+        self.waiting: queue.Queue[logging.LogRecord | None] = queue.Queue()  # bounded by _Hand
         self._stream = stream
         self._formatter = formatter
         self._thread = threading.Thread(target=self._run, name="drivetrain-logs", daemon=True)
@@ -125,17 +126,11 @@ class _Writer:
     def close(self, dropped: int) -> None:
         """Write what waits; a stream that takes nothing is left after a moment."""
         if dropped:
-            self._put(
+            self.waiting.put(
                 logging.LogRecord("drivetrain.logs", logging.WARNING, "", 0, "%d lines were dropped", (dropped,), None)
             )
-        self._put(None)
+        self.waiting.put(None)  # there is always room for the end, or the thread would wait for ever
         self._thread.join(_FLUSH_S)
-
-    def _put(self, record: logging.LogRecord | None) -> None:
-        try:
-            self.waiting.put(record, timeout=_FLUSH_S)
-        except queue.Full:
-            return
 
     def _run(self) -> None:
         while (record := self.waiting.get()) is not None:
