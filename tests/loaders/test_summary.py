@@ -15,11 +15,18 @@ from PIL import Image
 
 from drivetrain.data.splitters import IndexSplitter
 from drivetrain.data.transforms import FlipItem, Resize
+from drivetrain.learn import summary
 from drivetrain.learn.augment import aug_transforms
 from drivetrain.learn.blocks import CategoryBlock, ImageBlock, MultiCategoryBlock, RegressionBlock, TransformBlock
 from drivetrain.learn.summary import describe_value
 
 from .makers import block_of, make_files
+
+
+@pytest.fixture
+def _whole_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of tests may have a long name."""
+    monkeypatch.setattr(summary, "_TEXT_CHARS", 500)
 
 
 def told(capsys: pytest.CaptureFixture[str], source: Any, **changes: Any) -> str:
@@ -31,6 +38,7 @@ def steps(text: str) -> list[str]:
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
+@pytest.mark.usefixtures("_whole_paths")
 def test_every_step_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = steps(told(capsys, folder, item_tfms=[FlipItem(), Resize(16)], batch_tfms=aug_transforms()))
     assert lines[:6] == [
@@ -148,6 +156,7 @@ def test_below_a_library_the_users_own_line_is_told(folder: Path, capsys: pytest
     assert f"from  {__file__}, line {line}" in text
 
 
+@pytest.mark.usefixtures("_whole_paths")
 def test_what_cannot_be_read_is_passed_over_as_by_the_loader(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Symptom before: `item transforms FAILED`, for a picture that training only leaves out."""
     for name in ("cat/02.jpg", "cat/06.jpg"):

@@ -101,10 +101,10 @@ def test_a_deadline_ends_a_run() -> None:
 
 
 def test_a_deadline_that_is_kept_changes_nothing(trunk_file: Path) -> None:
-    session = Session(trunk_file)
+    session, before = Session(trunk_file), threading.active_count()
     (with_deadline,), (without,) = session.run(["frozen"], PIXELS, deadline_s=60), session.run(["frozen"], PIXELS)
     np.testing.assert_array_equal(with_deadline, without)
-    assert threading.active_count() < 20  # its clock is stopped
+    assert threading.active_count() <= before + 1  # its clock is stopped, and ends in a moment
 
 
 def test_memory_has_a_bound() -> None:
