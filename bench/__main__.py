@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench import floor, loader, methods, ood, promise, serving, shifted, soak
+from bench import cost, floor, loader, methods, ood, promise, serving, shifted, soak
 from drivetrain.learn.trunk import prepare_trunk
 from drivetrain.progress import SilentProgress
 
@@ -29,7 +29,12 @@ _COLD_START = (
 
 
 def main() -> None:
-    alone = {"ood": ood.main, "promise": promise.main, "soak": soak.main}  # take options, and time only themselves
+    alone = {
+        "cost": cost.main,
+        "ood": ood.main,
+        "promise": promise.main,
+        "soak": soak.main,
+    }  # take options, and time only themselves
     if sys.argv[1:2] and sys.argv[1] in alone:
         alone[sys.argv[1]](sys.argv[2:])
         return

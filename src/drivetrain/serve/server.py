@@ -27,6 +27,7 @@ from drivetrain.settings import Settings
 from .process.guard import GuardLimits
 from .process.listen import listen_on, url_of
 from .process.protocol import HEAD_MAX_S, LINGER_S, UPLOAD_MAX_S, make_protocol
+from .process.signals import END_SIGNALS
 from .process.supervisor import CUT_SHORT
 
 __all__ = ["RunningServer", "ServerOptions", "serve", "serve_on", "start_server"]
@@ -35,7 +36,6 @@ _START_MAX_S = 30.0
 _CLOSE_MAX_S = 5.0  # after the grace: threads and the store have so long to close
 _TELL_EVERY_S = 1.0
 _LAST_WORDS_S = 0.2  # for the thread that writes the log
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _log = logging.getLogger("drivetrain.serve")
 
@@ -105,6 +105,8 @@ class _Server(uvicorn.Server):
         if self._state.lifecycle.phase == "draining":
             self.should_exit = True  # told twice: no more waiting for balancers
             return
+        if self._state.lifecycle.phase == "loading":
+            wait_s = 0.0  # nobody was ever sent here
         self._state.lifecycle.phase = "draining"
         self._leave_at = time.monotonic() + wait_s
         _end_by_force(self._options.grace_s + wait_s + _CLOSE_MAX_S)
@@ -115,7 +117,7 @@ class _Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        before = {number: signal.signal(number, self.handle_exit) for number in END_SIGNALS}
         try:
             yield
         finally:
@@ -205,12 +207,13 @@ def serve_on(
 
     def begin() -> None:
         on_listening()
-        thread.start()
+        if lifecycle.phase != "draining":  # told to end before it had begun
+            thread.start()
 
     thread = threading.Thread(target=load_behind, name="drivetrain-load", daemon=True)
     server = _Server(_config(app, options), app, options=options, on_listening=begin)
-    on_server(lambda: server.drain(wait_s=options.wait_s))
     lifecycle.phase = "loading"
+    on_server(lambda: server.drain(wait_s=options.wait_s))
     try:
         server.run(sockets=[listener])
     finally:

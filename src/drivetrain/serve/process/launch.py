@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from drivetrain.serve.process.signals import EarlySignals
 from drivetrain.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,10 +68,11 @@ def serve_here(
     from drivetrain.serve.logs import open_logs
     from drivetrain.serve.server import ServerOptions, serve_on
 
-    with open_logs(launch.settings.log_format), launch.open_app(say=say) as app:
+    with EarlySignals() as early, open_logs(launch.settings.log_format), launch.open_app(say=say) as app:
         return serve_on(
             listener,
             app,
             options=ServerOptions.of(launch.settings),
             load=lambda: on_ready(launch.load(app)),
+            on_server=early.pass_to,
         )

@@ -31,6 +31,7 @@ from drivetrain import errors
 from drivetrain.errors import BundleRefused, DrivetrainError, Unavailable
 from drivetrain.serve.logs import open_logs
 from drivetrain.serve.process.launch import Launch
+from drivetrain.serve.process.signals import END_SIGNALS
 
 __all__ = ["CUT_SHORT", "Change", "Supervisor", "WorkerOrder", "serve_processes", "told", "untold"]
 
@@ -40,7 +41,6 @@ _WAIT_MAX_S = 30.0  # between two starts of one that keeps dying
 _FAILED_STARTS_MAX = 3  # in a row, before any worker was ever ready
 _REFUSED_MAX_S = 5.0  # for the other workers to end, where a model was refused
 _OVERTIME_S = 15.0  # over wait and grace, before workers are killed
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 CUT_SHORT = 1  # exit code where requests did not end in the grace
 
@@ -310,7 +310,7 @@ class Supervisor:
         def note(number: int, _: FrameType | None) -> None:
             self._signals.append(number)
 
-        before = {number: signal.signal(number, note) for number in _SIGNALS}
+        before = {number: signal.signal(number, note) for number in END_SIGNALS}
         try:
             yield
         finally:
