@@ -23,7 +23,7 @@ _ROUNDS = 4
 class _NoRule:
     """Stands in for the out-of-domain rule: everything is known."""
 
-    def judge(self, frozen: object, logits: object = None) -> tuple[float, float, bool]:  # noqa: ARG002
+    def judge(self, frozen: object, logits: object = None, surest: object = None) -> tuple[float, float, bool]:
         return 0.0, 1.0, False
 
 
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
 
 def _less(predictor: Predictor, data: bytes, *, known: bool, style: bool) -> object:
     """A prediction with what is asked for; both would be `predict`."""
-    rule: KnownRule = predictor.policy._known
+    rule: KnownRule = predictor.policy.known
     if style:
         pixels, measured = predictor.prepare(data, name="x")
     else:
@@ -57,10 +57,10 @@ def _less(predictor: Predictor, data: bytes, *, known: bool, style: bool) -> obj
     logits, frozen = predictor.run(pixels[np.newaxis])
     try:
         if not known:
-            predictor.policy._known = _NoRule()  # type: ignore[assignment]
+            predictor.policy.known = _NoRule()  # type: ignore[assignment]
         return predictor.policy.decide(logits[0], frozen[0], predictor.classes, predictor.version, style=measured)
     finally:
-        predictor.policy._known = rule
+        predictor.policy.known = rule
 
 
 def _in_turns(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,11 @@ from scipy.stats import betabinom
 
 from bench.foreign import make_foreign
 from drivetrain.arrays import FloatArray, IntArray
-from drivetrain.bundle.archive import read_bundle
 from drivetrain.data.items import read_items
 from drivetrain.data.split import order_by_seed
 from drivetrain.errors import UnreadablePicture
-from drivetrain.flows.fit_known import Known, fit_known
+from drivetrain.flows.fit_known import Known, choose_known, fit_known, fit_surroundings
 from drivetrain.imaging.decode import DecodeLimits
-from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.imaging.preprocess import Preprocess, declare_preprocess
 from drivetrain.learn.folds import deal_folds
 from drivetrain.learn.head import Head, fit_head
@@ -36,17 +33,16 @@ from drivetrain.runtime.feature_cache import FeatureCache
 from drivetrain.runtime.features import FrozenTrunk, extract_features
 from drivetrain.runtime.known import KnownRule
 from drivetrain.runtime.predictor import Predictor, load
-from drivetrain.runtime.session import Session
 from drivetrain.settings import load_settings
 from drivetrain.trust.calibration import fit_temperature
 from drivetrain.trust.conformal import p_value
 from drivetrain.trust.detection import measure_detection
-from drivetrain.trust.ood import measure_doubt
+from drivetrain.trust.ood import find_surest, measure_doubt, measure_energy, normalise_roots
+from drivetrain.trust.ood_space import Gaussian, fit_gaussian
 
 _ALPHA = 0.05
 _TENTHS = 10  # eight to train, one to fit the rule, one to judge it
 _SPLITS = 2  # of each class left out
-_TIMED = 400
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ def main(argv: list[str]) -> None:
         measure_far(pictures, told, given.test)
         measure_false_flags(pictures, resplits=given.resplits)
         if given.model is not None:
-            measure_bundle(given.model, pictures.files, foreign, given.test)
+            measure_bundle(given.model, foreign, given.test)
 
 
 def read_pictures(data: Path | None) -> Pictures:
@@ -154,29 +150,48 @@ class Fitted:
         held = pictures.features[sides.fit]
         logits = self.head.logits(held[:, : self._columns])
         self._temperature = fit_temperature(logits, np.searchsorted(classes, pictures.labels[sides.fit]))
+        rows = sides.train[choose_known(labels, outputs=len(classes))]
+        train = pictures.features[sides.train, : self._last]
         self.known: Known = fit_known(
-            pictures.features[sides.train, : self._last], labels, held[:, : self._last], np.arange(len(held)), [],
-            valid_logits=logits / self._temperature, alpha=_ALPHA,
+            train, labels, held[:, : self._last], np.arange(len(held)), [],
+            known_logits=self.head.logits(pictures.features[rows, : self._columns]),
+            valid_logits=logits, calibrated=logits / self._temperature, alpha=_ALPHA,
         )  # fmt: skip
         # read as from a bundle: rounded as it is kept
-        self.rule = KnownRule({"ood": self.known.section}, self.known.arrays, feature_count=self._last)
+        self.rule = KnownRule(
+            {"ood": self.known.section}, self.known.arrays, feature_count=self._last, output_count=len(classes)
+        )
+        # scores that the rule does without
+        self._places = fit_surroundings(train, labels)
+        coordinates = self._places.space.project(normalise_roots(train))
+        self._by_class, self._of_all = (fit_gaussian(coordinates, each) for each in (labels, np.zeros_like(labels)))
 
     def scores(self, features: FloatArray) -> dict[str, FloatArray]:
         """Each single score, and `all`: the rule's own."""
-        logits = self.head.logits(features[:, : self._columns]) / self._temperature
+        logits = self.head.logits(features[:, : self._columns])
+        calibrated = logits / self._temperature
         frozen = features[:, : self._last]
         assert self.rule.rule is not None
         around = self.rule.rule.surroundings
-        (told, outside), (absolute, _) = around.measure(frozen, logits), around.measure(frozen, None)
+        by_logits = [around.measure(row, one) for row, one in zip(frozen, logits, strict=True)]
+        by_place = [self._places.measure(row, None)[0] for row in frozen]
+        coordinates = self._places.space.project(normalise_roots(frozen))
+        absolute, background = (_measure_distances(of, coordinates) for of in (self._by_class, self._of_all))
+        surest = [find_surest(row) for row in calibrated]
         return {
-            "all": self.rule.scores(frozen, logits),
-            "energy": told["energy"],
-            "doubt": measure_doubt(logits),
-            "neighbour": told["neighbour"],
-            "relative": told["mahalanobis"],
-            "absolute": absolute["mahalanobis"],
-            "outside": outside,
+            "all": self.rule.scores(frozen, logits, calibrated),
+            "energy": np.array([measure_energy(*one) for one in surest]),
+            "doubt": np.array([measure_doubt(probability) for _, probability in surest]),
+            "logits": np.array([told["neighbour"] for told, _ in by_logits]),
+            "neighbour": np.array([told["neighbour"] for told in by_place]),
+            "relative": absolute - background,
+            "absolute": absolute,
+            "outside": np.array([outside for _, outside in by_logits]),
         }
+
+
+def _measure_distances(gaussian: Gaussian, coordinates: FloatArray) -> FloatArray:
+    return np.array([gaussian.distance(row) for row in coordinates])
 
 
 def measure_near(pictures: Pictures) -> None:
@@ -248,9 +263,10 @@ def measure_false_flags(pictures: Pictures, *, resplits: int) -> None:
         sides = split_rows(pictures, np.arange(count), seed=10_000 + seed)
         calibrated = logits / fit_temperature(logits[sides.fit], pictures.labels[sides.fit])
         held = np.concatenate([sides.fit, sides.judge])
+        rows = sides.train[choose_known(pictures.labels[sides.train], outputs=len(pictures.names))]
         known = fit_known(
             frozen[sides.train], pictures.labels[sides.train], frozen[held], np.arange(len(sides.fit)), [],
-            valid_logits=calibrated[held], alpha=_ALPHA,
+            known_logits=logits[rows], valid_logits=logits[held], calibrated=calibrated[held], alpha=_ALPHA,
         )  # fmt: skip
         rates.append(float(np.mean(~known.is_known[len(sides.fit) :])))
         n_fit, n_judge = len(sides.fit), len(sides.judge)
@@ -265,43 +281,20 @@ def measure_false_flags(pictures: Pictures, *, resplits: int) -> None:
     )
 
 
-def measure_bundle(path: Path, known: Sequence[Path], foreign: Mapping[str, list[Path]], test: Path | None) -> None:
-    """Far, by the bundle's own scores of the pictures it was calibrated on; and the cost of a score."""
-    bundle, predictor = read_bundle(path), load(path)
-    columns = Session(bundle.members["model.onnx"]).outputs["frozen"][1]
-    assert isinstance(columns, int)
-    rule = KnownRule(bundle.manifest.decision, bundle.arrays, feature_count=columns)
+def measure_bundle(path: Path, foreign: Mapping[str, list[Path]], test: Path | None) -> None:
+    """Far, by the bundle's own scores of the pictures it was calibrated on."""
+    predictor = load(path)
+    rule = predictor.policy.known
     title = f"{predictor.version}: far, by {len(rule.reference)}"
     print(f"\n{title:<40}{'pictures':>11}{'AUROC':>11}{'FPR95':>11}{'flagged':>11}")
     print_far(rule, rule.reference, {name: _ask(predictor, files) for name, files in foreign.items()})
     if test is not None:
         print_flags(rule, _ask(predictor, [test / item.path for item in read_items(test)]), test)
-    measure_cost(rule, predictor, known[:_TIMED], columns=columns)
 
 
 def _ask(predictor: Predictor, files: Sequence[Path]) -> FloatArray:
     answers = [answer for answer in predictor.predict_many(files) if not isinstance(answer, UnreadablePicture)]
     return np.array([answer.ood_score for answer in answers])
-
-
-def measure_cost(rule: KnownRule, predictor: Predictor, files: Sequence[Path], *, columns: int) -> None:
-    """A prediction from bytes, and of that the score of how strange it is, one after the other in one run."""
-    rng = np.random.default_rng(0)
-    whole, alone = [], []
-    for file in files:
-        data = read_picture_file(file, name=file.name, limits=predictor.limits)
-        frozen, logits = rng.random(columns, dtype=np.float32), rng.standard_normal(len(predictor.classes))
-        begun = time.perf_counter()
-        predictor.predict(data)
-        between = time.perf_counter()
-        rule.judge(frozen, logits)
-        alone.append(time.perf_counter() - between)
-        whole.append(between - begun)
-    score_s, whole_s = float(np.median(alone)), float(np.median(whole))
-    print(
-        f"cost of a score: {1e3 * score_s:.3f} ms of {1e3 * whole_s:.2f} ms a prediction on a core, "
-        f"{100 * score_s / whole_s:.2f} % (hold: <= 3 %)"
-    )
 
 
 def measure_auroc(known: FloatArray, foreign: FloatArray) -> float:

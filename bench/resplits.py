@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,7 +34,6 @@ from drivetrain.runtime.shifted import ShiftRule
 from drivetrain.settings import Settings
 from drivetrain.trust.calibration import scale_logits, softmax
 from drivetrain.trust.conformal import p_values
-from drivetrain.trust.ood import log_doubt, measure_energy
 from drivetrain.trust.ood_rule import Part, Surroundings
 
 KINDS = ("unknown", "shifted", "either")
@@ -45,16 +44,13 @@ _CHECKED = 40  # pictures that the rule as it serves is asked about too
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered(Surroundings):
-    """Looks up what was measured of a picture: `features` are rows (n, 1). No re-split changes a distance."""
+    """Looks up what was measured of a picture: `features` are its row (1,). No re-split changes a distance."""
 
-    told: Mapping[Part, FloatArray]
-    outside: FloatArray
+    told: Sequence[tuple[dict[Part, float], float]]
 
-    def measure(self, features: IntArray, logits: FloatArray | None) -> tuple[dict[Part, FloatArray], FloatArray]:
-        assert logits is not None
-        rows = features[:, 0]
-        parts = {name: values[rows] for name, values in self.told.items()}
-        return {**parts, "energy": measure_energy(logits), "doubt": log_doubt(logits)}, self.outside[rows]
+    def measure(self, features: IntArray, logits: FloatArray | None) -> tuple[dict[Part, float], float]:
+        told, outside = self.told[features.item()]
+        return dict(told), outside
 
 
 @dataclass(frozen=True)
@@ -132,19 +128,16 @@ def fit_answers(method: str, given: FitInput, divided: TrainData, apart: Items) 
         labels = np.concatenate([labels, apart.targets(classes=given.classes)])
         groups = np.concatenate([groups, np.full(len(apart), -1)])
     strata = find_strata(given.train.targets, task=given.task)
-    around = fit_surroundings(fitted.train_frozen, strata, has_classes=True)
-    parts, outside = around.measure(frozen, logits)
-    told_by = {name: parts[name] for name in ("neighbour", "mahalanobis")}
+    around = fit_surroundings(fitted.train_frozen, strata, known_logits=fitted.known_logits)
+    told = [around.measure(row, one) for row, one in zip(frozen, logits, strict=True)]
     return Answers(
         method=fitted.method,
         classes=given.classes,
         around=Remembered(
             space=around.space,
-            gaussian=around.gaussian,
             known=around.known,
             k=around.k,
-            told=told_by,
-            outside=outside,
+            told=told,
         ),
         frozen=frozen,
         logits=logits,
@@ -198,8 +191,14 @@ def calibrate_rows(answers: Answers, rows: IntArray, options: PolicyOptions, *, 
             groups=answers.groups[rows] if is_grouped else None,
         ),
         task="classification",
-        known=lambda logits, fit, notes: fit_scales(
-            answers.around, rows[:, np.newaxis], fit, notes, logits=logits, alpha=alpha
+        known=lambda calibrated, fit, notes: fit_scales(
+            answers.around,
+            rows[:, np.newaxis],
+            fit,
+            notes,
+            logits=answers.logits[rows],
+            calibrated=calibrated,
+            alpha=alpha,
         ),
         shift=lambda fit: fit_shift(answers.styles[rows], fit, alpha=shift_alpha, train=answers.train_styles),
         options=options,
@@ -224,9 +223,10 @@ def decide(answers: Answers, made: Calibration, rows: IntArray) -> tuple[BoolArr
     decision = made.decision
     bias = np.array(decision["bias"]) if "bias" in decision else None
     scaled = scale_logits(answers.logits[rows], temperature=decision["temperature"], bias=bias)
-    known = KnownRule(decision, made.arrays, feature_count=answers.frozen.shape[1])
+    known = KnownRule(decision, made.arrays, feature_count=answers.frozen.shape[1], output_count=len(answers.classes))
     assert known.rule is not None
-    scores = replace(known.rule, surroundings=answers.around).scores(rows[:, np.newaxis], scaled)
+    rule = replace(known.rule, surroundings=answers.around)
+    scores = rule.scores(rows[:, np.newaxis], answers.logits[rows], scaled)
     unknown = p_values(known.reference, scores) <= known.flag_at
     shifted = ShiftRule(decision, made.arrays).find_shifted(answers.styles[rows])
     probs = softmax(scaled)

@@ -132,14 +132,17 @@ def test_a_class_of_one_group_stands_in_both_halves() -> None:
     assert made.decision["label_set"]["n_calibration"] == 60
 
 
-def test_what_is_known_are_training_pictures_and_the_first_half_calibrates_it() -> None:
+@pytest.mark.parametrize("by_class", [True, False])
+def test_what_is_known_are_training_pictures_and_the_first_half_calibrates_it(by_class: bool) -> None:
     given = make(400)
+    if by_class:
+        given["known_logits"] = 4.0 * np.eye(K)[given["train_labels"]]
     fit, _ = halves(given)
     made = calibrate(**given)
-    rule = KnownRule(made.decision, made.arrays, feature_count=D)
-    scaled = given["valid_logits"] / made.decision["temperature"]
-    scores = [rule.judge(row, logits)[0] for row, logits in zip(given["valid_features"], scaled, strict=True)]
-    np.testing.assert_allclose(made.arrays["ood_calibration"], np.sort(np.array(scores)[fit]), rtol=1e-6)
+    rule = KnownRule(made.decision, made.arrays, feature_count=D, output_count=K)
+    logits = given["valid_logits"]
+    scores = rule.scores(given["valid_features"], logits, logits / made.decision["temperature"])
+    np.testing.assert_allclose(made.arrays["ood_calibration"], np.sort(scores[fit]), rtol=1e-6)
     other = calibrate(**{**given, "valid_features": make(400, seed=9)["valid_features"]})
     np.testing.assert_array_equal(other.arrays["ood_known"], made.arrays["ood_known"])
 

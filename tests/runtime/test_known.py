@@ -11,47 +11,71 @@ import pytest
 from drivetrain.errors import BundleRefused
 from drivetrain.flows.fit_known import fit_known
 from drivetrain.runtime.known import KnownRule
+from drivetrain.trust.ood import find_surest
 
 D = 12
+EVEN = (0.0, 1 / 3)  # the surest of three equal logits
+
+
+Made = tuple[dict[str, Any], dict[str, np.ndarray]]
+
+
+def make(*, by_class: bool) -> Made:
+    rng = np.random.default_rng(0)
+    features, held_out = rng.random((60, D), dtype=np.float32), rng.random((30, D), dtype=np.float32)
+    known, logits = rng.normal(size=(60, 3)), rng.normal(size=(30, 3))
+    given = {"known_logits": known, "valid_logits": logits, "calibrated": logits} if by_class else {}
+    made = fit_known(features, np.arange(60) % 3, held_out, np.arange(30), [], **given)
+    return {"ood": dict(made.section)}, dict(made.arrays)
 
 
 @pytest.fixture(scope="module")
-def honest() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    rng = np.random.default_rng(0)
-    features, held_out = rng.random((60, D), dtype=np.float32), rng.random((30, D), dtype=np.float32)
-    made = fit_known(features, np.arange(60) % 3, held_out, np.arange(30), [], valid_logits=rng.normal(size=(30, 3)))
-    return {"ood": dict(made.section)}, dict(made.arrays)
+def honest() -> Made:
+    return make(by_class=True)
+
+
+@pytest.fixture(scope="module")
+def classless() -> Made:
+    return make(by_class=False)
 
 
 def refuse(decision: dict[str, Any], arrays: dict[str, np.ndarray]) -> BundleRefused:
     with pytest.raises(BundleRefused) as caught:
-        KnownRule(decision, arrays, feature_count=D)
+        KnownRule(decision, arrays, feature_count=D, output_count=3)
     assert caught.value.code == "bundle_manifest"
     return caught.value
 
 
 def test_an_honest_rule_opens(honest: Any) -> None:
-    rule = KnownRule(*honest, feature_count=D)
-    score, p_value, is_unknown = rule.judge(np.ones(D, np.float32), np.zeros(3))
+    rule = KnownRule(*honest, feature_count=D, output_count=3)
+    score, p_value, is_unknown = rule.judge(np.ones(D, np.float32), np.zeros(3), EVEN)
     assert np.isfinite(score)
     assert 0 < p_value <= 1
     assert is_unknown == (p_value <= 0.05)
 
 
-@pytest.mark.parametrize("scale", [0.0, 1e-30, 1.0, 3e38])
-def test_any_finite_features_and_logits_get_a_finite_score(honest: Any, scale: float) -> None:
-    rule = KnownRule(*honest, feature_count=D)
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1.0, 9e14])
+@pytest.mark.parametrize("by_class", [True, False])
+def test_any_features_and_logits_below_1e15_get_a_finite_score(by_class: bool, scale: float) -> None:
+    rule = KnownRule(*make(by_class=by_class), feature_count=D, output_count=3)
+    logits = np.array([scale, -scale, 0.0])
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        assert np.isfinite(rule.judge(np.full(D, scale, np.float32), np.array([scale, -scale, 0.0]))[0])
+        for features in (np.full(D, scale, np.float32), -np.full(D, scale, np.float32)):
+            assert np.isfinite(rule.judge(features, logits, find_surest(1000 * logits))[0])
 
 
 @pytest.mark.parametrize(
     "name",
-    ["ood_centre", "ood_basis", "ood_known", "ood_whiten", "ood_means", "ood_background", "ood_calibration"],
+    ["ood_centre", "ood_basis", "ood_known", "ood_whiten", "ood_means", "ood_calibration"],
 )
 @pytest.mark.parametrize("spoil", ["missing", "nan", "inf", "integers", "another shape", "none", "too many sides"])
-def test_arrays_that_do_not_fit(honest: Any, name: str, spoil: str) -> None:
-    decision, arrays = honest
+@pytest.mark.parametrize("by_class", [True, False])
+def test_arrays_that_do_not_fit(name: str, spoil: str, by_class: bool) -> None:
+    decision, arrays = make(by_class=by_class)
+    if name not in arrays:
+        assert by_class
+        assert name in ("ood_whiten", "ood_means")
+        return
     array = arrays[name]
     spoilt = {
         "nan": np.full_like(array, np.nan),
@@ -65,7 +89,8 @@ def test_arrays_that_do_not_fit(honest: Any, name: str, spoil: str) -> None:
     if spoil != "missing":
         changed[name] = spoilt[spoil]
     if (name, spoil) == ("ood_calibration", "none"):
-        assert KnownRule(decision, changed, feature_count=D).judge(np.ones(D), np.zeros(3))[1] == 1  # says nothing
+        rule = KnownRule(decision, changed, feature_count=D, output_count=3)
+        assert rule.judge(np.ones(D), np.zeros(3), EVEN)[1] == 1  # says nothing
         return
     error = refuse(decision, changed)
     assert name in error.field or spoil in ("none", "another shape")  # what they must fit is named too
@@ -75,8 +100,8 @@ def test_arrays_that_do_not_fit(honest: Any, name: str, spoil: str) -> None:
     ("name", "largest"),
     [("ood_centre", 1.1), ("ood_basis", 1.1), ("ood_known", 1e7), ("ood_whiten", 1e7), ("ood_means", 1e30)],
 )
-def test_numbers_that_are_too_large(honest: Any, name: str, largest: float) -> None:
-    decision, arrays = honest
+def test_numbers_that_are_too_large(classless: Any, name: str, largest: float) -> None:
+    decision, arrays = classless
     changed = arrays[name].astype(np.float64)
     changed.flat[0] = -largest
     error = refuse(decision, {**arrays, name: changed})
@@ -151,15 +176,20 @@ def test_a_section_that_is_none(honest: Any, section: Any) -> None:
 
 
 def test_energy_where_there_are_no_logits_is_left_out(honest: Any) -> None:
-    rule = KnownRule(*honest, feature_count=D)
-    assert np.isfinite(rule.judge(np.ones(D, np.float32), None)[0])
+    rule = KnownRule(*honest, feature_count=D, output_count=3)
+    assert np.isfinite(rule.judge(np.ones(D, np.float32))[0])
+
+
+def test_logits_are_of_as_many_outputs_as_the_model_has(honest: Any) -> None:
+    with pytest.raises(BundleRefused, match="ood_known"):
+        KnownRule(*honest, feature_count=D, output_count=4)
 
 
 def test_bundles_of_before_still_open() -> None:
     """Distance to the k-th nearest known features at length 1, which needs no logits."""
     decision = {"ood": {"method": "nearest_neighbours", "flag_at": 0.1, "k": 1}}
     arrays = {"ood_known": np.eye(2, dtype=np.float16), "ood_calibration": np.linspace(0, 1, 19)}
-    rule = KnownRule(decision, arrays, feature_count=2)
+    rule = KnownRule(decision, arrays, feature_count=2, output_count=3)
     assert rule.judge(np.array([5.0, 0.0]), np.zeros(3)) == pytest.approx((0.0, 1.0, False), abs=1e-3)
     score, p_value, is_unknown = rule.judge(np.array([-5.0, -5.0]), None)
     assert score == pytest.approx((2 + 2**0.5) ** 0.5, abs=1e-3)
@@ -170,12 +200,12 @@ def test_numbers_are_read_not_guessed(honest: Any) -> None:
     """Another weight, another score: what a later version finds better changes no bundle that is out."""
     decision, arrays = copy.deepcopy(honest[0]), honest[1]
     far = np.eye(1, D, dtype=np.float32)[0]
-    before = KnownRule(decision, arrays, feature_count=D).judge(far, np.zeros(3))[0]
+    before = KnownRule(decision, arrays, feature_count=D, output_count=3).judge(far, np.zeros(3), EVEN)[0]
     for keys in (("parts", "energy", "weight"), ("far", "centre"), ("far", "weight"), ("total", "centre")):
         changed = copy.deepcopy(decision)
         place = changed["ood"]
         for key in keys[:-1]:
             place = place[key]
         place[keys[-1]] = 77.0 if keys[-1] != "centre" else -77.0
-        after = KnownRule(changed, arrays, feature_count=D).judge(far, np.zeros(3))[0]
+        after = KnownRule(changed, arrays, feature_count=D, output_count=3).judge(far, np.zeros(3), EVEN)[0]
         assert after != pytest.approx(before, abs=1e-6), keys

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from drivetrain.errors import BundleRefused
-from drivetrain.imaging.style_measures import STYLE_DIRECTIONS, STYLE_MEASURES, follow_directions
+from drivetrain.imaging.style_measures import (
+    STYLE_DIRECTIONS,
+    STYLE_MEASURES,
+    STYLE_MEASURES_VERSION,
+    follow_directions,
+)
 from drivetrain.runtime.shifted import ShiftRule
 
 USUAL = np.array([0.5, 0.8, 0.6, 0.3, 1.2, 0.2, 0.01, 1.0], dtype=np.float32)
@@ -20,7 +25,7 @@ def section(*, flag_at: float = 0.01) -> dict[str, Any]:
     """A rule around USUAL, a spread of 1 in each direction."""
     centres = follow_directions(USUAL)
     return {
-        "version": 1,
+        "version": STYLE_MEASURES_VERSION,
         "flag_at": flag_at,
         "directions": [
             {"name": one.name, "centre": float(centre), "spread": 1.0}
@@ -93,7 +98,7 @@ def test_a_style_of_another_length_is_our_own_fault() -> None:
     [
         ((), None, "manifest.decision.style: got None; want a section"),
         ((), [], "want a section"),
-        (("version",), 2, "want 1, which this program measures"),
+        (("version",), 1, f"want {STYLE_MEASURES_VERSION}, which this program measures"),
         (("version",), True, "style.version"),
         (("flag_at",), 1.5, "a number from 0 to 1"),
         (("flag_at",), float("nan"), "a number from 0 to 1"),

@@ -10,8 +10,7 @@ from drivetrain.trust.conformal import p_value
 from drivetrain.trust.ood import (
     NearestNeighbours,
     choose_neighbours,
-    kth_distance,
-    log_doubt,
+    find_surest,
     measure_doubt,
     measure_energy,
     normalise_roots,
@@ -42,31 +41,24 @@ def test_roots_keep_signs_and_lengths() -> None:
     assert rows.dtype == np.float32
 
 
-@pytest.mark.parametrize("k", [1, 4, 30])
-def test_kth_distance_equals_sorting_all(k: int) -> None:
-    rng = np.random.default_rng(4)
-    rows, known = (rng.normal(size=(n, 6)).astype(np.float32) for n in (20, 30))
-    slow = [sorted(float(np.linalg.norm(row - other)) for other in known)[k - 1] for row in rows]
-    np.testing.assert_allclose(kth_distance(rows, known, k=k), slow, rtol=1e-4)
-    np.testing.assert_allclose(kth_distance(known[:3], known, k=1), 0, atol=2e-3)
-
-
 def test_energy_and_doubt_equal_a_slow_computation() -> None:
     logits = np.random.default_rng(5).normal(size=(40, 7)) * 4
-    for row, energy, doubt in zip(logits, measure_energy(logits), measure_doubt(logits), strict=True):
+    for row in logits:
         shares = [math.exp(value) for value in row]
-        assert energy == pytest.approx(-math.log(sum(shares)))
-        assert doubt == pytest.approx(1 - max(shares) / sum(shares))
-    np.testing.assert_allclose(log_doubt(logits), np.log(measure_doubt(logits)))
-    np.testing.assert_allclose(log_doubt(np.array([[90.0, 0.0], [1.0] * 2])), np.log([1e-6, 0.5]))  # sure is sure
-    assert 0 <= measure_doubt(logits).min() <= measure_doubt(logits).max() <= 1 - 1 / 7
+        most, probability = find_surest(row)
+        assert (most, probability) == pytest.approx((row.max(), max(shares) / sum(shares)))
+        assert measure_energy(most, probability) == pytest.approx(-math.log(sum(shares)))
+        assert measure_doubt(probability) == pytest.approx(math.log(1 - max(shares) / sum(shares)))
+    assert measure_doubt(1.0) == pytest.approx(math.log(1e-6))  # sure is sure
+    assert measure_doubt(0.5) == pytest.approx(math.log(0.5))
 
 
 def test_energy_of_large_logits_does_not_overflow_and_moves_with_them() -> None:
-    logits = np.array([[1e5, 0.0], [-1e5, -1e5]])
-    np.testing.assert_allclose(measure_energy(logits), [-1e5, 1e5 - np.log(2)])
-    np.testing.assert_allclose(measure_energy(logits + 3), measure_energy(logits) - 3)
-    np.testing.assert_allclose(measure_doubt(logits), [0, 0.5])
+    for row, energy, doubt in (([1e5, 0.0], -1e5, 1e-6), ([-1e5, -1e5], 1e5 - math.log(2), 0.5)):
+        most, probability = find_surest(np.array(row))
+        assert measure_energy(most, probability) == pytest.approx(energy)
+        assert measure_energy(*find_surest(np.array(row) + 3)) == pytest.approx(energy - 3)
+        assert measure_doubt(probability) == pytest.approx(math.log(doubt))
 
 
 @pytest.mark.parametrize("k", [1, 3, 40])

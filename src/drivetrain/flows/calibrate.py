@@ -68,6 +68,7 @@ def calibrate(
     valid_features: FloatArray,
     valid_labels: IntArray | FloatArray,
     valid_logits: FloatArray,
+    known_logits: FloatArray | None = None,
     valid_groups: IntArray | None = None,
     train_styles: FloatArray | None = None,
     valid_styles: FloatArray | None = None,
@@ -78,15 +79,25 @@ def calibrate(
 
     Labels are the targets of the task: int64 (n,), float32 (n, k) of 0 and 1, or float32 (n, m); class_names, which
     only sentences need, name the k or m outputs; styles (n, measures) are those of imaging.style_measures, None for a
-    model that will not tell the shifted. `calibrate_held_out` says what each half does.
+    model that will not tell the shifted. known_logits (m, k) are those of the training pictures that
+    `flows.fit_known.choose_known` chooses: of a model that tells classes apart, else None. `calibrate_held_out` says
+    what each half does.
     """
     options = options or PolicyOptions()
     alpha, shift_alpha = options.share_alpha(with_style=valid_styles is not None)
     strata = find_strata(train_labels, task=task)
 
-    def known(logits: FloatArray | None, fit: IntArray, notes: list[str]) -> Known:
+    def known(calibrated: FloatArray | None, fit: IntArray, notes: list[str]) -> Known:
         return fit_known(
-            train_features, strata, valid_features, fit, notes, valid_logits=logits, task=task, alpha=alpha
+            train_features,
+            strata,
+            valid_features,
+            fit,
+            notes,
+            known_logits=known_logits,
+            valid_logits=valid_logits,
+            calibrated=calibrated,
+            alpha=alpha,
         )
 
     def shift(fit: IntArray) -> Shift:

@@ -163,14 +163,14 @@ def _check_enough(n: int, options: PolicyOptions, task: Task) -> None:
 def _calibrate(parent: Bundle, predictor: Predictor, asked: Asked, options: PolicyOptions) -> Calibration:
     """The parent's own scores, with new references, temperatures and promises."""
     decision, arrays = parent.manifest.decision, parent.arrays
-    rule = KnownRule(decision, arrays, feature_count=asked.frozen.shape[1])
+    rule = KnownRule(decision, arrays, feature_count=asked.frozen.shape[1], output_count=len(predictor.classes))
     alpha, shift_alpha = options.share_alpha(with_style="style" in decision)
 
     def shift(fit: IntArray) -> Shift:
         return fit_shift(asked.styles, fit, alpha=shift_alpha, before=ShiftRule(decision, arrays))
 
-    def known(logits: FloatArray | None, fit: IntArray, notes: list[str]) -> Known:
-        scores = rule.scores(asked.frozen, logits)
+    def known(calibrated: FloatArray | None, fit: IntArray, notes: list[str]) -> Known:
+        scores = rule.scores(asked.frozen, asked.logits, calibrated)
         kept = {name: array for name, array in arrays.items() if name.startswith("ood_")}
         return rank_scores(scores, fit, notes, section=decision["ood"], arrays=kept, alpha=alpha)
 

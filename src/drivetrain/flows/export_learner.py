@@ -23,6 +23,7 @@ from drivetrain.errors import InvalidConfig, InvalidInput, UnreadablePicture
 from drivetrain.flows.calibrate import Calibration, calibrate
 from drivetrain.flows.evaluate import evaluate_answers
 from drivetrain.flows.export import ExportInput, export_bundle
+from drivetrain.flows.fit_known import choose_known
 from drivetrain.flows.fixtures import rank_telling
 from drivetrain.flows.illustrate import open_pictures
 from drivetrain.flows.record import note_copies
@@ -228,13 +229,17 @@ def _write_label(target: NDArray[Any], learn: VisionLearner) -> str:
 def _calibrate(learn: VisionLearner, asked: _Asked) -> Calibration:
     train, valid = asked.train, asked.valid
     groups: IntArray = asked.copies.clusters[len(train) :]
+    labels, known = np.stack([row.target for row in train]), None
+    if learn.task == "classification":
+        known = np.stack([train[row].logits for row in choose_known(labels, outputs=len(learn.names))])
     made = calibrate(
         task=learn.task,
         train_features=np.stack([row.frozen for row in train]),
-        train_labels=np.stack([row.target for row in train]),
+        train_labels=labels,
         valid_features=np.stack([row.frozen for row in valid]),
         valid_labels=np.stack([row.target for row in valid]),
         valid_logits=np.stack([row.logits for row in valid]),
+        known_logits=known,
         valid_groups=groups,
         train_styles=np.stack([row.style for row in train]),
         valid_styles=np.stack([row.style for row in valid]),

@@ -62,7 +62,7 @@ def fit_by_full(given: FitInput, *, head: Head | None = None) -> Fitted:
     trained = learn.model.cpu().eval()
     model = export_network(trained, size=given.trunk.size, trunk=given.trunk.model)
     session = Session(model)
-    (train_frozen, _), (valid_frozen, valid_logits) = (
+    (train_frozen, train_logits), (valid_frozen, valid_logits) = (
         _answer(session, side, given) for side in (given.train, given.valid)
     )
     return Fitted(
@@ -72,6 +72,7 @@ def fit_by_full(given: FitInput, *, head: Head | None = None) -> Fitted:
         train_frozen=train_frozen,
         valid_frozen=valid_frozen,
         valid_logits=valid_logits,
+        known_logits=None if given.known_rows is None else train_logits[given.known_rows],
         record={"head": describe_head(head), "full": {"epochs": epochs, "lr": lr, **learn.training_record()}},
         facts={"Trained": f"all weights, {epochs} epochs, on {dls.device}"},
     )

@@ -10,20 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetrain.arrays import BoolArray, FloatArray, IntArray
-from drivetrain.task import Task
 from drivetrain.trust.conformal import p_values
 from drivetrain.trust.ood import choose_neighbours, normalise_roots
 from drivetrain.trust.ood_rule import OodRule, Scale, Surroundings, fit_rule
-from drivetrain.trust.ood_space import Gaussian, Space, fit_gaussian, fit_space
+from drivetrain.trust.ood_space import fit_gaussian, fit_space
 
-__all__ = ["Known", "fit_known", "fit_scales", "fit_surroundings", "rank_scores"]
+__all__ = ["Known", "choose_known", "fit_known", "fit_scales", "fit_surroundings", "rank_scores"]
 
 _RANK = 64  # directions of the space; AUROC of the nearest neighbours falls with more, of the far with fewer
 _LEAST_OUTSIDE = 3  # a space of d columns has at most d / 3 directions, or nothing would lie outside
-_MOST_KNOWN = 2048  # pictures whose coordinates are kept: 0.1 ms of a prediction
+_MOST_PLACES = 2048  # pictures whose coordinates are kept
+_MOST_ANSWERS = 256  # pictures whose logits are kept: 3,000 do no better
 _MOST_FITTED = 8192  # pictures that the space is fitted to
 _MOST_REFERENCE = 50_000  # scores
-_BASIS_BYTES, _CLASS_BYTES = 1_000_000, 250_000  # with all else, the reference stays below 2 MB
+_LARGEST = 6e4  # of float16
+_BASIS_BYTES, _ANSWER_BYTES = 1_000_000, 400_000  # with all else, the reference stays below 2 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,11 @@ class Known:
     is_known: BoolArray
 
 
+def choose_known(strata: IntArray, *, outputs: int) -> IntArray:
+    """Rows of the training pictures (n,) whose logits (outputs,) are kept, every class with its fair share."""
+    return _deal(strata, min(_MOST_ANSWERS, max(1, _ANSWER_BYTES // (2 * outputs))))
+
+
 def fit_known(
     train_features: FloatArray,
     train_strata: IntArray,
@@ -42,18 +48,21 @@ def fit_known(
     fit: IntArray,
     notes: list[str],
     *,
+    known_logits: FloatArray | None = None,
     valid_logits: FloatArray | None = None,
-    task: Task = "classification",
+    calibrated: FloatArray | None = None,
     alpha: float = 0.05,
 ) -> Known:
     """Fit to training pictures and the held-out rows `fit`; judge all held-out pictures (n, f).
 
-    valid_logits (n, k) are calibrated; only a model that tells classes apart uses them: a picture that bears none of a
-    number of labels is no stranger for it. train_strata (n,) are the classes, or what stands for them.
+    A model that tells classes apart gives logits: known_logits (m, k) of the training pictures of `choose_known`,
+    valid_logits (n, k), and these calibrated. Others give none: a picture that bears none of a number of labels is no
+    stranger. train_strata (n,) are the classes, or what stands for them.
     """
-    logits = valid_logits if task == "classification" else None
-    around = fit_surroundings(train_features, train_strata, has_classes=logits is not None)
-    return fit_scales(around, valid_features, fit, notes, logits=logits, alpha=alpha)
+    around = fit_surroundings(train_features, train_strata, known_logits=known_logits)
+    if not around.by_class:
+        valid_logits = calibrated = None
+    return fit_scales(around, valid_features, fit, notes, logits=valid_logits, calibrated=calibrated, alpha=alpha)
 
 
 def fit_scales(
@@ -63,11 +72,13 @@ def fit_scales(
     notes: list[str],
     *,
     logits: FloatArray | None,
+    calibrated: FloatArray | None,
     alpha: float,
 ) -> Known:
-    """The part of `fit_known` that looks at held-out pictures: features (n, f), calibrated logits (n, k) or None."""
-    rule = fit_rule(around, features[fit], None if logits is None else logits[fit])
-    scores = rule.scores(features, logits)
+    """The part of `fit_known` that looks at held-out pictures: features (n, f), and both kinds of logits or none."""
+    rows = [None if one is None else one[fit] for one in (logits, calibrated)]
+    rule = fit_rule(around, features[fit], rows[0], rows[1])
+    scores = rule.scores(features, logits, calibrated)
     return rank_scores(scores, fit, notes, section=_describe(rule), arrays=_list_arrays(around), alpha=alpha)
 
 
@@ -91,24 +102,28 @@ def rank_scores(
     )
 
 
-def fit_surroundings(features: FloatArray, strata: IntArray, *, has_classes: bool) -> Surroundings:
-    """The space, the distributions and the pictures kept, as many as fit into the bundle, rounded as it keeps them."""
+def fit_surroundings(features: FloatArray, strata: IntArray, *, known_logits: FloatArray | None = None) -> Surroundings:
+    """The space, and the pictures kept, as many as fit into the bundle, rounded as it keeps them."""
     from threadpoolctl import threadpool_limits  # of drivetrain[train], as is all that trains
 
     fitted = _deal(strata, _MOST_FITTED)
     columns = features.shape[1]
     rank = max(1, min(_RANK, columns // _LEAST_OUTSIDE, len(fitted) - 1, _BASIS_BYTES // (4 * columns)))
     rows = normalise_roots(features[fitted])
-    labels = strata[fitted]
-    if not has_classes or 4 * rank * len(np.unique(labels)) > _CLASS_BYTES:
-        labels = np.zeros_like(labels)
     with threadpool_limits(1, user_api="blas"):  # sums come out the same however many cores there are
         space = fit_space(rows, rank=rank)
-        coordinates, _ = space.project(rows)
-        gaussian = fit_gaussian(coordinates, labels)
-    kept = _deal(strata[fitted], _MOST_KNOWN)
-    known = coordinates[kept].astype(np.float16).astype(np.float32)
-    return Surroundings(space=space, gaussian=gaussian, known=known, k=choose_neighbours(len(known)))
+        if known_logits is not None:
+            known = _round(known_logits)
+            return Surroundings(space=space, known=known, k=choose_neighbours(len(known)))
+        coordinates = space.project(rows)
+        gaussian = fit_gaussian(coordinates, np.zeros(len(rows), dtype=np.int64))
+    places = _round(coordinates[_deal(strata[fitted], _MOST_PLACES)])
+    return Surroundings(space=space, known=places, k=choose_neighbours(len(places)), gaussian=gaussian)
+
+
+def _round(rows: FloatArray) -> FloatArray:
+    """As float16 holds them, and not beyond what it can hold."""
+    return np.clip(rows, -_LARGEST, _LARGEST).astype(np.float16).astype(np.float32)
 
 
 def _deal(strata: IntArray, room: int) -> IntArray:
@@ -138,13 +153,11 @@ def _tell(scale: Scale) -> dict[str, float]:
 
 
 def _list_arrays(around: Surroundings) -> dict[str, NDArray[Any]]:
-    space: Space = around.space
-    gaussian: Gaussian = around.gaussian
-    return {
-        "ood_centre": space.centre,
-        "ood_basis": space.basis,
+    arrays = {
+        "ood_centre": around.space.centre,
+        "ood_basis": around.space.basis,
         "ood_known": around.known.astype(np.float16),
-        "ood_whiten": gaussian.whiten,
-        "ood_means": gaussian.means,
-        "ood_background": gaussian.background,
     }
+    if around.gaussian is not None:
+        arrays |= {"ood_whiten": around.gaussian.whiten, "ood_means": around.gaussian.means}
+    return arrays

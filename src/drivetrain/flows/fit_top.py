@@ -175,6 +175,7 @@ class TopTrainer:
         means = given.trunk.layout.find_means(plan.cut)
         assert means is not None  # the cuts of `find_cuts` are taps
         trained = self.fit(head, np.arange(len(given.train.items)), label="Training the top on all pictures")
+        rows = given.known_rows
         tensors = {name: p.detach().numpy() for name, p in trained.named_parameters() if p.requires_grad}
         return Fitted(
             method="top",
@@ -183,6 +184,7 @@ class TopTrainer:
             train_frozen=given.train.features[:, means],
             valid_frozen=given.valid.features[:, means],
             valid_logits=self._answer(trained, given.valid, np.arange(len(given.valid.items))),
+            known_logits=None if rows is None else self._answer(trained, given.train, rows),
             record={"head": describe_head(head), "top": {**asdict(plan), "recipe": "LP-FT, AdamW, one cycle"}},
             facts={
                 "Trained": f"the pieces from {plan.cut} on, {plan.epochs} epochs over {plan.views} views a picture"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.data.items import Item
+from drivetrain.flows.fit_known import choose_known
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.preprocess import Preprocess
 from drivetrain.learn.export import attach_head
@@ -72,6 +73,15 @@ class FitInput:
         """Outputs of the network."""
         return len(self.classes)
 
+    @property
+    def known_rows(self) -> IntArray | None:
+        """The training pictures whose logits tell strangers; None where no classes are told apart."""
+        return (
+            choose_known(np.asarray(self.train.targets, dtype=np.int64), outputs=self.n_out)
+            if self.task == "classification"
+            else None
+        )
+
     def head_features(self, side: Side) -> FloatArray:
         """(n, layout.head_count): what the head reads."""
         return side.features[:, : self.trunk.layout.head_count]
@@ -87,6 +97,7 @@ class Fitted:
     train_frozen: FloatArray  # (n, f) what the model's output `frozen` says of the training pictures
     valid_frozen: FloatArray
     valid_logits: FloatArray  # (n, k)
+    known_logits: FloatArray | None  # (m, k) of the training pictures of `FitInput.known_rows`; None without classes
     record: Mapping[str, Any]  # for the manifest's `training`
     facts: Mapping[str, str] = field(default_factory=dict)  # for the report
     notes: tuple[str, ...] = ()
@@ -131,6 +142,7 @@ def fit_by_head(given: FitInput, head: Head | None = None) -> Fitted:
         head = fit_head_on(given, views=_extract_views(given, count))
     elif head is None:
         head = fit_first_head(given)
+    rows = given.known_rows
     return Fitted(
         method="head",
         model=attach_head(given.trunk.model, weight=head.weight, bias=head.bias),
@@ -138,6 +150,7 @@ def fit_by_head(given: FitInput, head: Head | None = None) -> Fitted:
         train_frozen=given.train.features[:, : given.trunk.layout.last],
         valid_frozen=given.valid.features[:, : given.trunk.layout.last],
         valid_logits=head.logits(given.head_features(given.valid)),
+        known_logits=None if rows is None else head.logits(given.head_features(given.train)[rows]),
         record={"head": describe_head(head), **({"views": count} if count else {})},
         facts={
             "Penalty": f"{head.penalty:g}, by {_count_folds(head, len(given.train.items))} "

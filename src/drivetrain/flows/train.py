@@ -15,7 +15,7 @@ from drivetrain.data.split import check_classes, split_items
 from drivetrain.errors import InvalidInput, Unavailable
 from drivetrain.flows.calibrate import Calibration, calibrate
 from drivetrain.flows.clock import LapClock
-from drivetrain.flows.evaluate import AnyEvaluation, evaluate_answers, interpret_answers
+from drivetrain.flows.evaluate_answers import AnyEvaluation, evaluate_answers, interpret_answers
 from drivetrain.flows.export import Exported, ExportInput, export_bundle
 from drivetrain.flows.fitting import FitInput, Fitted, fit_by_head
 from drivetrain.flows.fixtures import rank_telling
@@ -261,6 +261,7 @@ def _judge(run: _Run, fitted: Fitted, data: TrainData) -> _Judged:
         valid_features=fitted.valid_frozen,
         valid_labels=valid.targets,
         valid_logits=fitted.valid_logits,
+        known_logits=fitted.known_logits,
         valid_groups=valid.groups,
         train_styles=data.styles(data.train),
         valid_styles=valid_styles,

@@ -1,8 +1,9 @@
 """A few measures of style so cheap that every picture gets them, in training and in service, beside its pixels.
 
 `imaging.style` looks closely, for `check`, and names faults by fixed thresholds. These are taken from the very pixels
-that a network reads, and say nothing by themselves: `flows.fit_shift` learns which of them are usual. Four rows in
-sixteen are looked at: 0.1 ms a picture of 224 pixels, where `measure_style` takes 1.4 ms and the network 8.
+that a network reads, and say nothing by themselves: `flows.fit_shift` learns which of them are usual. Some rows are
+looked at, by as few calls as will do: between two runs of a network each call finds its code and data gone from the
+caches, and takes several times what it takes in a loop of its own.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ __all__ = [
     "follow_directions",
 ]
 
-STYLE_MEASURES_VERSION = 1  # of all below: neither a cache nor a bundle may mix two
+STYLE_MEASURES_VERSION = 2  # of all below: neither a cache nor a bundle may mix two
 STYLE_MEASURES = (
     "brightness",  # mean luminance
     "highlights",  # its 95th percentile
     "contrast",  # 5th to 95th percentile of it
     "colour",  # 98th percentile of the spread between red, green and blue
-    "sharpness",  # energy of its second differences over that of the first, [0, 4]; the lesser of across and down
-    "even",  # share of neighbours that are alike
-    "grain",  # mean step from pixel to pixel where the picture is calmest, in the lowest tenth of its tiles
+    "sharpness",  # of green: energy of second differences over that of first, [0, 4]; the lesser of across and down
+    "even",  # of green: share of neighbours in a row that are alike
+    "grain",  # of green: mean step from pixel to pixel where the picture is calmest, in the lowest tenth of its tiles
     "side",  # shorter side of the picture over that of the network's input, at most 1
 )
 
@@ -75,13 +76,17 @@ _SLOPE = np.array([float(one.slope) for one in STYLE_DIRECTIONS])
 _OFFSET = np.array([one.offset for one in STYLE_DIRECTIONS])
 _SIGN = np.array([float(one.sign) for one in STYLE_DIRECTIONS])
 
-_BAND, _ROWS = 16, 4  # of every sixteen rows, the first four
+_BANDS, _ROWS, _COLUMNS = 7, 4, 56  # the first rows of each band; of light and colour, about so many columns
 _LUMA = (0.299, 0.587, 0.114)
+_ALONE = 4_500  # so many pixels, twice, make a sum that BLAS wakes no threads for, beside those that call
+_ONES = np.ones(_ALONE, dtype=np.float32)
 _TILE = 16  # pixels along a row
-_ALIKE = 0.5 / 255  # a step of luminance below half a grey level
+_SHARES = [np.full(tile, 1 / max(1, tile), dtype=np.float32) for tile in range(_TILE + 1)]  # to take a mean with
+_ALIKE = 0.5 / 255  # a step below half a grey level
 _STILL = 1e-6  # energy of steps, in squares of [0, 1]: of less, sharpness cannot be told
 _USUAL_SHARPNESS = 1.2
-_MOST = np.array([1, 1, 1, 1, 4, 1, 1, 1], dtype=np.float32)  # of each measure
+_NOTHING = (0.0, 0.0, 0.0, 0.0, _USUAL_SHARPNESS, 0.0, 0.0)  # told of numbers that mean nothing
+_OFF, _FAR = 0.01, 1e6  # by so much black and white may come back wrong, and by such factors
 _LEAST_SIDE = 8  # pixels: of a smaller input neither sharpness nor evenness can be told
 
 
@@ -94,7 +99,8 @@ class StyledPreprocess:
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
         self._min_side: int | None = preprocess.ops[0]["jpeg_min_side"]
-        self._gain, self._shift = _undo_arithmetic(preprocess)
+        self._size = preprocess.size
+        self._light = _undo_arithmetic(preprocess)
 
     def from_bytes(self, data: bytes, *, name: str, limits: DecodeLimits) -> tuple[FloatArray, FloatArray]:
         """(pixels, style) of an encoded picture. Raises UnreadablePicture."""
@@ -112,26 +118,34 @@ class StyledPreprocess:
 
     def measure(self, pixels: FloatArray, *, side: int) -> FloatArray:
         """The style of pixels (3, size, size) as the network reads them; `side` is the picture's shorter one before."""
-        size = self.preprocess.size
+        size = self._size
         if pixels.shape != (3, size, size):
             raise InvalidInput("pixels", got=f"shape {pixels.shape}", want=f"{(3, size, size)}")
-        bands = _take_bands(pixels)
-        with np.errstate(all="ignore"):  # a stranger's scale and normalize may overflow on the way back
-            gain, shift = self._gain, self._shift
-            luma = bands[0] * np.float32(_LUMA[0] * gain[0])  # (bands, rows, w)
-            for channel in (1, 2):
-                luma += bands[channel] * np.float32(_LUMA[channel] * gain[channel])
-            luma += np.float32(np.dot(_LUMA, shift))
-            red, green, blue = bands[:, :, 0, ::4] * gain[:, None, None] + shift[:, None, None]
-            spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-            few = luma[:, ::2, ::4].ravel()
-            low, high = _percentiles(few, 0.05, 0.95)
-            (colour,) = _percentiles(spread, 0.98)
-            sharpness, even, grain = _measure_steps(luma)
-            share = min(1.0, side / size)
-            found = (few.mean(), high, high - low, colour, sharpness, even, grain, share)
-            # within what bytes can give: finite, whatever came in
-            return np.nan_to_num(np.array(found, dtype=np.float32), posinf=1.0, neginf=0.0).clip(0, _MOST)
+        share = min(1.0, side / size)
+        if self._light is None:
+            return np.array([*_NOTHING, share], dtype=np.float32)
+        light, bands = self._light, _take_bands(pixels)
+        step = max(1, size // _COLUMNS)
+        few = bands[:, :, ::2, ::step] * light.gain
+        few += light.shift
+        red, green, blue = few.reshape(3, -1)
+        luma = _LUMA[0] * red
+        luma += _LUMA[1] * green
+        luma += _LUMA[2] * blue
+        luma.sort()
+        spread = np.maximum(np.maximum(red, green), blue)
+        spread -= np.minimum(np.minimum(red, green), blue)
+        spread.sort()
+        low, high = _pick(luma, 0.05), _pick(luma, 0.95)
+        found = (
+            float(np.dot(luma, _ONES[: len(luma)])) / len(luma),
+            high,
+            high - low,
+            _pick(spread, 0.98),
+            *_measure_steps(bands[1], gain=light.green),
+            share,
+        )
+        return np.array(found, dtype=np.float32)
 
 
 def follow_directions(styles: FloatArray) -> FloatArray:
@@ -141,65 +155,80 @@ def follow_directions(styles: FloatArray) -> FloatArray:
 
 def _take_bands(pixels: FloatArray) -> FloatArray:
     """(3, bands, rows, w), a view: of a low picture all there is in one band."""
-    height = pixels.shape[1]
-    if height < _BAND:
-        return pixels[:, np.newaxis]
-    count = height // _BAND
-    return pixels[:, : count * _BAND].reshape(3, count, _BAND, -1)[:, :, :_ROWS]
+    height, width = pixels.shape[1:]
+    count = max(1, min(_BANDS, height // _ROWS, _ALONE // width))
+    band = height // count
+    return pixels[:, : count * band].reshape(3, count, band, -1)[:, :, :_ROWS]
 
 
-def _percentiles(values: FloatArray, *shares: float) -> tuple[float, ...]:
-    ordered = np.sort(values, axis=None)
-    return tuple(float(ordered[int(share * (len(ordered) - 1))]) for share in shares)
+def _pick(ordered: FloatArray, share: float) -> float:
+    """The value below which `share` of these ascending ones (n,) lie."""
+    return float(ordered.item(int(share * (len(ordered) - 1))))
 
 
-def _measure_steps(luma: FloatArray) -> tuple[float, float, float]:
-    """Sharpness, evenness and grain of (bands, rows, w) luminance.
+def _measure_steps(green: FloatArray, *, gain: float) -> tuple[float, float, float]:
+    """Sharpness, evenness and grain of (bands, rows, w); `gain` takes a difference to light.
 
     Second differences follow from steps of one pixel and of two: (c - 2b + a)^2 is on average 4 of the one squared less
     1 of the other. A blurred edge climbs evenly, so they all but vanish; noise has three times what steps have.
     """
-    if min(luma.shape[1:]) < _ROWS or luma.shape[2] < _LEAST_SIDE:
+    if min(green.shape[1:]) < _ROWS or green.shape[2] < _LEAST_SIDE:
         return _USUAL_SHARPNESS, 0.0, 0.0
-    across, down = luma[:, ::2], luma[::2]
-    one_across, one_down = across[:, :, 1:] - across[:, :, :-1], down[:, 1:] - down[:, :-1]
-    two_across, two_down = across[:, :, 2:] - across[:, :, :-2], down[:, 2:] - down[:, :-2]
-    sharpness = min(_bend(one_across, two_across), _bend(one_down, two_down))
-    sizes = np.abs(one_across)
-    still = np.count_nonzero(sizes < _ALIKE) + np.count_nonzero(np.abs(one_down) < _ALIKE)
-    return sharpness, still / (one_across.size + one_down.size), _find_calm(sizes)
+    size = abs(gain)
+    width = (green.shape[2] - 1) // _TILE * _TILE + 1  # a step less is whole tiles
+    across, down = green[:, ::2, :width] if width > 1 else green[:, ::2], green[::2]
+    one_across = across[:, :, 1:] - across[:, :, :-1]
+    bend_across = _bend(one_across, across[:, :, 2:] - across[:, :, :-2], gain)
+    bend_down = _bend(down[:, 1:] - down[:, :-1], down[:, 2:] - down[:, :-2], gain)
+    sizes = np.abs(one_across, out=one_across)
+    even = np.count_nonzero(sizes < np.float32(_ALIKE / size)) / sizes.size
+    tile = min(_TILE, sizes.shape[2])
+    tiles = np.vecdot(sizes.reshape(-1, tile), _SHARES[tile])
+    tiles.sort()
+    return min(bend_across, bend_down), even, _pick(tiles, 0.1) * size
 
 
-def _find_calm(sizes: FloatArray) -> float:
-    bands, rows, width = sizes.shape
-    count = max(1, width // _TILE)
-    tiles = sizes[:, :, : count * _TILE].reshape(bands, rows, count, -1)
-    (calm,) = _percentiles(tiles.mean(axis=(1, 3)), 0.1)
-    return calm
-
-
-def _bend(one: FloatArray, two: FloatArray) -> float:
-    first = _energy(one)
-    return (4 * first - _energy(two) + _USUAL_SHARPNESS * _STILL) / (first + _STILL)
+def _bend(one: FloatArray, two: FloatArray, gain: float) -> float:
+    first, second = _energy(one) * gain * gain, _energy(two) * gain * gain
+    # sums of not quite the same steps: of few, they may miss each other
+    return min(4.0, max(0.0, (4 * first - second + _USUAL_SHARPNESS * _STILL) / (first + _STILL)))
 
 
 def _energy(steps: FloatArray) -> float:
     flat = steps.ravel()
-    return float(np.einsum("i,i->", flat, flat)) / flat.size  # no BLAS: its threads would run beside those that call
+    return float(np.dot(flat, flat)) / len(flat)
 
 
-def _undo_arithmetic(preprocess: Preprocess) -> tuple[FloatArray, FloatArray]:
-    """gain and shift (3,) float32 that take the network's numbers back to [0, 1], black and white.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Light:
+    """What takes the network's numbers back to light in [0, 1], black and white; arrays float32."""
 
-    Found by running the ops on one black and one white picture: there is one interpreter of them.
+    gain: FloatArray  # (3, 1, 1, 1)
+    shift: FloatArray  # (3, 1, 1, 1)
+    green: float  # its gain
+
+
+def _undo_arithmetic(preprocess: Preprocess) -> _Light | None:
+    """Found by running the ops on one black and one white picture: there is one interpreter of them.
+
+    None where black and white do not come back, or from afar: then a stranger's numbers mean nothing to us.
     """
     cut = [op["op"] for op in preprocess.ops].index("scale")
     squish: Op = {"op": "resize", "mode": "squish", "size": 1, "filter": "nearest", "antialias": False}
     numbers = Preprocess([{"op": "decode", "mode": "RGB", "jpeg_min_side": None}, squish, *preprocess.ops[cut:]])
-    black, white = (
-        numbers.from_array(np.full((1, 1, 3), byte, dtype=np.uint8)).reshape(3).astype(np.float64) for byte in (0, 255)
+    with np.errstate(all="ignore"):
+        black, white = (
+            numbers.from_array(np.full((1, 1, 3), byte, dtype=np.uint8)).reshape(3).astype(np.float64)
+            for byte in (0, 255)
+        )
+        gain = (1 / (white - black)).astype(np.float32)
+        shift = (-black * gain).astype(np.float32)
+        back = np.array([black, white], dtype=np.float32) * gain + shift
+        is_told = np.abs(back - [[0], [1]]) < _OFF, np.abs(gain) < _FAR, np.abs(gain) > 1 / _FAR
+    if not all(one.all() for one in is_told):  # nor where they are not finite
+        return None
+    return _Light(
+        gain=gain.reshape(3, 1, 1, 1),
+        shift=shift.reshape(3, 1, 1, 1),
+        green=float(gain[1]),
     )
-    with np.errstate(all="ignore"):  # a stranger's numbers may not come back: then they mean nothing, and stay finite
-        gain = 1 / (white - black)
-        shift = -black * gain
-        return np.nan_to_num(gain.astype(np.float32)), np.nan_to_num(shift.astype(np.float32))

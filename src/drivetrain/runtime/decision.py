@@ -37,6 +37,8 @@ _MOST_BIAS = 100.0  # of a class, in nats: e**100 to 1 is no correction any more
 class AnyPolicy(Protocol):
     """The rule of one bundle, whatever its task."""
 
+    known: KnownRule
+
     def decide(
         self,
         logits: FloatArray,
@@ -86,7 +88,7 @@ class _Policy(ABC):
         output_count: int,
     ) -> None:
         self._read(decision, output_count)
-        self._known = KnownRule(decision, arrays, feature_count=feature_count)
+        self.known = KnownRule(decision, arrays, feature_count=feature_count, output_count=output_count)
         self._shift = _open_shift_rule(decision, arrays)
 
     @abstractmethod
@@ -96,14 +98,15 @@ class _Policy(ABC):
     def _decide(
         self,
         frozen: FloatArray,
-        logits: FloatArray | None,
         style: FloatArray | None,
         *,
         version: str,
+        logits: FloatArray | None = None,
+        surest: tuple[float, float] | None = None,
         is_open: bool = False,
     ) -> dict[str, Any]:
-        """The fields that all answers have, of calibrated logits (k,) or None; is_open: the answer itself is unsure."""
-        score, p_value, is_unknown = self._known.judge(frozen, logits)
+        """The fields that all answers have; is_open: the answer itself is unsure."""
+        score, p_value, is_unknown = self.known.judge(frozen, logits, surest)
         shift_p_value, is_shifted, words = None, False, tuple[str, ...]()
         if self._shift is not None and style is not None:
             shift_p_value, is_shifted, words = self._shift.judge(style)
@@ -161,7 +164,14 @@ class DecisionPolicy(_Policy):
             probability=float(probs[best]),
             probabilities={name: float(p) for name, p in zip(classes, probs, strict=True)},
             label_set=tuple(classes[i] for i in label_set(probs, sets_at)),
-            **self._decide(frozen, scaled, style, version=version, is_open=not probs[best] > threshold),
+            **self._decide(
+                frozen,
+                style,
+                version=version,
+                logits=logits,
+                surest=(float(scaled[best]), float(probs[best])),
+                is_open=not probs[best] > threshold,
+            ),
         )
 
     def row(self, logits: FloatArray) -> FloatArray:
@@ -198,7 +208,7 @@ class LabelPolicy(_Policy):
             "present" if p > high else "absent" if p < low else "defer"
             for p, high, low in zip(probs, self.present_above, self.absent_below, strict=True)
         ]
-        told = self._decide(frozen, log_odds, style, version=version, is_open="defer" in decided)
+        told = self._decide(frozen, style, version=version, is_open="defer" in decided)
         is_strange = not {"unknown", "shifted"}.isdisjoint(told["reasons"])
         likeliest = np.argsort(-probs, kind="stable")
         return MultiLabelPrediction(
@@ -243,7 +253,7 @@ class ValuePolicy(_Policy):
             interval=ends[0],
             values=dict(zip(classes, values, strict=True)),
             intervals=dict(zip(classes, ends, strict=True)),
-            **self._decide(frozen, None, style, version=version),
+            **self._decide(frozen, style, version=version),
         )
 
     def row(self, logits: FloatArray) -> FloatArray:

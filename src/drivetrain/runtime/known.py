@@ -23,7 +23,7 @@ _UNIT = 1.001  # no number in a row at length 1 is larger; float16 rounds
 _LARGEST = 1e6  # of what is kept: its square, summed, stays far below the largest float32
 _SPREAD = 1e-12  # the least
 _MOST = 1e12
-_PLACES = {"neighbour", "mahalanobis"}
+_BY_PLACE, _BY_CLASS = {"neighbour", "mahalanobis"}, {"energy", "doubt", "neighbour"}
 
 _Arrays = Mapping[str, NDArray[Any]]
 
@@ -31,7 +31,7 @@ _Arrays = Mapping[str, NDArray[Any]]
 class KnownRule:
     """Whether a picture is like those the model knows: the out-of-domain part of every policy."""
 
-    def __init__(self, decision: Mapping[str, Any], arrays: _Arrays, *, feature_count: int) -> None:
+    def __init__(self, decision: Mapping[str, Any], arrays: _Arrays, *, feature_count: int, output_count: int) -> None:
         self.flag_at = read_number(decision, "ood", "flag_at", low=0, high=1)
         section = decision["ood"]
         with np.errstate(all="ignore"):
@@ -39,7 +39,7 @@ class KnownRule:
             if section.get("method", "nearest_neighbours") == "nearest_neighbours":
                 self._scorer = _Neighbours(decision, arrays, feature_count)
             elif section["method"] == "combined":
-                self._scorer = _read_rule(decision, arrays, feature_count)
+                self._scorer = _read_rule(decision, arrays, feature_count, output_count)
             else:
                 raise refuse(f"{WHERE}.ood.method", section["method"], "combined, or nearest_neighbours")
         reference = read_floats(arrays, "ood_calibration")
@@ -52,22 +52,31 @@ class KnownRule:
         """What the scores are made of; None in bundles that were made before there was such a rule."""
         return self._scorer if isinstance(self._scorer, OodRule) else None
 
-    def scores(self, features: FloatArray, logits: FloatArray | None) -> FloatArray:
-        """(n,) of features (n, f) and calibrated logits (n, k), as `judge` says."""
-        return self._scorer.scores(features, logits)
+    def scores(
+        self, features: FloatArray, logits: FloatArray | None = None, calibrated: FloatArray | None = None
+    ) -> FloatArray:
+        """(n,) of features (n, f), the network's logits (n, k), and these calibrated, as `judge` says."""
+        return self._scorer.scores(features, logits, calibrated)
 
-    def judge(self, frozen: FloatArray, logits: FloatArray | None = None) -> tuple[float, float, bool]:
-        """Score, p-value, and whether that is unknown, of features (f,) and calibrated logits (k,).
-
-        Logits are None where the model measures; where it needs none, they are not looked at.
+    def judge(
+        self, frozen: FloatArray, logits: FloatArray | None = None, surest: tuple[float, float] | None = None
+    ) -> tuple[float, float, bool]:
+        """Score, p-value, and whether that is unknown, of features (f,); where classes are told apart, also of the
+        network's logits (k,) and `trust.ood.find_surest` of these calibrated, which else are not looked at.
         """
-        score = float(self.scores(frozen[np.newaxis], None if logits is None else logits[np.newaxis])[0])
+        score = self._scorer.score(frozen, logits, surest)
         strangeness = p_value(self.reference, score)
         return score, strangeness, strangeness <= self.flag_at
 
 
 class _Scorer(Protocol):
-    def scores(self, features: FloatArray, logits: FloatArray | None = None) -> FloatArray: ...
+    def score(
+        self, features: FloatArray, logits: FloatArray | None = None, surest: tuple[float, float] | None = None
+    ) -> float: ...
+
+    def scores(
+        self, features: FloatArray, logits: FloatArray | None = None, calibrated: FloatArray | None = None
+    ) -> FloatArray: ...
 
 
 class _Neighbours:
@@ -85,28 +94,37 @@ class _Neighbours:
         if known.max() > _UNIT or known.min() < -_UNIT:
             raise refuse("reference.npz/ood_known", "rows longer than 1", "rows at length 1")
 
-    def scores(self, features: FloatArray, logits: FloatArray | None = None) -> FloatArray:
+    def score(
+        self, features: FloatArray, logits: FloatArray | None = None, surest: tuple[float, float] | None = None
+    ) -> float:
+        return float(self._ood.scores(features[np.newaxis])[0])
+
+    def scores(
+        self, features: FloatArray, logits: FloatArray | None = None, calibrated: FloatArray | None = None
+    ) -> FloatArray:
         return self._ood.scores(features)
 
 
-def _read_rule(decision: Mapping[str, Any], arrays: _Arrays, feature_count: int) -> OodRule:
+def _read_rule(decision: Mapping[str, Any], arrays: _Arrays, feature_count: int, output_count: int) -> OodRule:
     """The rule of flows.fit_known."""
+    parts = _read_parts(decision)
+    by_class = set(parts) == _BY_CLASS
     basis = _read(arrays, "ood_basis", (None, feature_count), most=_UNIT)
     rank = len(basis)
     if not 1 <= rank <= feature_count:
         raise refuse("reference.npz/ood_basis", f"shape {basis.shape}", f"1 to {feature_count} directions")
-    known = _read(arrays, "ood_known", (None, rank))
+    known = _read(arrays, "ood_known", (None, output_count if by_class else rank))
     k = read_number(decision, "ood", "k", low=1, high=1e6)
     if not k <= len(known):
         raise refuse(f"{WHERE}.ood.k", k, f"at most the {len(known)} known pictures")
-    means = _read(arrays, "ood_means", (None, rank))
-    if not len(means):
-        raise refuse("reference.npz/ood_means", f"shape {means.shape}", "one class at least")
     space = Space(_read(arrays, "ood_centre", (feature_count,), most=_UNIT), basis)
-    gaussian = Gaussian(_read(arrays, "ood_whiten", (rank, rank)), means, _read(arrays, "ood_background", (rank,)))
+    if by_class:
+        around = Surroundings(space=space, known=known, k=int(k))
+    else:
+        around = Surroundings(space=space, known=known, k=int(k), gaussian=_read_gaussian(arrays, rank))
     return OodRule(
-        surroundings=Surroundings(space=space, gaussian=gaussian, known=known, k=int(k)),
-        parts=_read_parts(decision),
+        surroundings=around,
+        parts=parts,
         near=_read_scale(decision, "near"),
         far=Hinge(
             scale=_read_scale(decision, "far"),
@@ -117,12 +135,21 @@ def _read_rule(decision: Mapping[str, Any], arrays: _Arrays, feature_count: int)
     )
 
 
+def _read_gaussian(arrays: _Arrays, rank: int) -> Gaussian:
+    means = _read(arrays, "ood_means", (None, rank))
+    if not len(means):
+        raise refuse("reference.npz/ood_means", f"shape {means.shape}", "one class at least")
+    return Gaussian(_read(arrays, "ood_whiten", (rank, rank)), means)
+
+
 def _read_parts(decision: Mapping[str, Any]) -> dict[Any, Near]:
-    """The parts of the sum: `neighbour` and `mahalanobis`, and `energy` and `doubt` where classes are told apart."""
+    """The parts of the sum: energy, doubt and neighbour where classes are told apart; else neighbour, mahalanobis."""
     parts = decision["ood"].get("parts")
-    if not isinstance(parts, Mapping) or set(parts) not in (_PLACES, _PLACES | {"energy", "doubt"}):
+    if not isinstance(parts, Mapping) or set(parts) not in (_BY_PLACE, _BY_CLASS):
         got = sorted(map(str, parts)) if isinstance(parts, Mapping) else parts
-        raise refuse(f"{WHERE}.ood.parts", got, "neighbour and mahalanobis, and for classes energy and doubt")
+        raise refuse(
+            f"{WHERE}.ood.parts", got, "energy, doubt and neighbour; or neighbour and mahalanobis, for no classes"
+        )
     return {
         name: Near(
             scale=_read_scale(decision, "parts", name),

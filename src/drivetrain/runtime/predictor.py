@@ -32,6 +32,7 @@ __all__ = ["Picture", "Predictor", "load"]
 Picture = str | Path | bytes | Image.Image | NDArray[Any]
 
 _FIXTURE_DEADLINE_S = 30.0  # for one fixture; a network of a stranger may be made to take for ever
+_LARGEST = 1e15  # of what a network says: its square, summed, is still a float32
 _FIXTURE_BYTES = 16_000_000
 
 
@@ -135,7 +136,7 @@ class Predictor:
     def run(
         self, pixels: FloatArray, *, threads: int = 1, deadline_s: float | None = None
     ) -> tuple[FloatArray, FloatArray]:
-        """Logits (n, k) and frozen features (n, f) of pixels (n, 3, size, size), finite.
+        """Logits (n, k) and frozen features (n, f) of pixels (n, 3, size, size), all below 1e15.
 
         `threads` is one of `session_threads`. Rows of one call may differ in their last bits from those of another
         number of rows. Raises Unavailable.
@@ -147,8 +148,8 @@ class Predictor:
             if shape != (len(pixels), width) or dtype != np.float32:
                 want = f"float32 ({len(pixels)}, {width})"
                 raise Unavailable("model", got=f"{what} {dtype} of shape {shape}", want=want)
-            if not np.isfinite(output).all():
-                raise Unavailable("model", got=f"{what} that are not finite", want="numbers")
+            if not np.abs(output).max(initial=0) < _LARGEST:  # nor where it is not a number
+                raise Unavailable("model", got=f"{what} that are not finite, or beyond reason", want="numbers")
         return logits, frozen
 
     def decide(self, logits: FloatArray, frozen: FloatArray, style: FloatArray | None) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,12 +16,13 @@ from drivetrain.imaging.style_measures import (
     STYLE_MEASURES_VERSION,
     follow_directions,
 )
-from drivetrain.trust.conformal import p_values
+from drivetrain.trust.conformal import p_value, p_values
 
 from .policy_values import WHERE, read_column, read_floats, read_list, read_number, refuse
 
 __all__ = ["ShiftRule"]
 
+_AT = tuple(STYLE_MEASURES.index(one.measure) for one in STYLE_DIRECTIONS)
 _MOST = 100.0  # a direction's centre; no picture has one beyond 20
 _WORDS_AT_MOST = 2  # more says less
 
@@ -47,6 +49,7 @@ class ShiftRule:
         where = f"{WHERE}.style.directions"
         self.centres = read_column(rules, "centre", low=-_MOST, high=_MOST, where=where)
         self.spreads = read_column(rules, "spread", low=1e-3, high=_MOST, where=where)
+        self._directions = tuple(zip(_AT, STYLE_DIRECTIONS, self.centres.tolist(), self.spreads.tolist(), strict=True))
         reference = read_floats(arrays, "style_calibration")
         if reference.ndim != 1 or not bool(np.all(np.diff(reference) >= 0)):
             raise refuse("reference.npz/style_calibration", f"shape {reference.shape}", "scores in ascending order")
@@ -59,15 +62,24 @@ class ShiftRule:
         """
         if style.shape != (len(STYLE_MEASURES),):
             raise ValueError(f"style of shape {style.shape}, not ({len(STYLE_MEASURES)},)")
-        steps = self._step(style)
-        p = float(p_values(self._reference, steps.max()))
+        p = p_value(self._reference, self._measure(style))
         if p > self.flag_at:
             return p, False, ()
+        steps = self._step(style)
         is_telling = p_values(self._reference, steps) <= self.flag_at
         telling = [STYLE_DIRECTIONS[at] for at in np.argsort(-steps, kind="stable") if is_telling[at]]
         names = {one.name for one in telling}
         words = dict.fromkeys(one.words for one in telling if names.isdisjoint(one.implied_by))
         return p, True, tuple(words)[:_WORDS_AT_MOST]
+
+    def _measure(self, style: FloatArray) -> float:
+        """The furthest step of one style, as `_step` has it. Without numpy: its calls cost more than so few numbers."""
+        measures: list[float] = style.tolist()
+        steps: list[float] = [
+            (one.sign * math.log2(one.slope * measures[at] + one.offset) - centre) / spread
+            for at, one, centre, spread in self._directions
+        ]
+        return max(steps)
 
     def find_shifted(self, styles: FloatArray) -> BoolArray:
         """(n,) which of these styles (n, measures) `judge` calls shifted."""

@@ -26,7 +26,8 @@ def p_value(reference: FloatArray, score: float) -> float:
     reference is (n,) scores of known pictures, sorted ascending, higher is stranger. Ties count whole, so that the same
     picture always gets the same answer. Source: Bates et al. 2023, Annals of Statistics 51(1), equation 1.
     """
-    return float(p_values(reference, np.asarray(score)))
+    at_least = len(reference) - int(reference.searchsorted(score))
+    return (at_least + 1) / (len(reference) + 1)
 
 
 def p_values(reference: FloatArray, scores: FloatArray) -> FloatArray:

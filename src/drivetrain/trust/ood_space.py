@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,48 +16,61 @@ __all__ = ["Gaussian", "Space", "fit_gaussian", "fit_space", "shrink_ledoit_wolf
 
 _SPARE, _ROUNDS = 32, 4  # of the subspace iteration: its first 64 directions are right to 1e-3 of the variance there
 _EXACT = 512  # columns up to which the eigenvectors are computed outright
+_NOTHING = 1e-24  # features that add up to less have no direction
 _FLOOR = 1e-9  # under a variance of rows at length 1: pictures that are all alike would have none
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """`centre` (d,), and `basis` (r, d): the r orthonormal directions in which known rows differ most. float32."""
+    """`centre` (d,), and `basis` (r, d): the r orthonormal directions in which known rows differ most. float32.
+
+    Rows are `trust.ood.normalise_roots` of features: signed square roots, at length 1.
+    """
 
     centre: FloatArray
     basis: FloatArray
+    _both: FloatArray = field(init=False, repr=False, compare=False)  # (r + 1, d): one pass over both
+    _offset: FloatArray = field(init=False, repr=False, compare=False)  # (r + 1,) what they are at the centre
 
-    def project(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(coordinates (n, r) float32, squared distance to the space (n,) float64) of rows (n, d) float32."""
-        apart = rows - self.centre
-        coordinates = np.vecdot(apart[:, np.newaxis], self.basis)  # not `@`: trust.ood says why
-        squares = [np.square(part, dtype=np.float64).sum(axis=1) for part in (apart, coordinates)]
-        return coordinates, np.maximum(0.0, squares[0] - squares[1])
+    def __post_init__(self) -> None:
+        both = np.concatenate([self.basis, self.centre[np.newaxis]])
+        object.__setattr__(self, "_both", both)
+        object.__setattr__(self, "_offset", np.vecdot(both, self.centre))
+
+    def place(self, features: FloatArray) -> tuple[FloatArray, float]:
+        """(coordinates (r,) float32, squared distance to the space) of features (d,) of any length, below 1e15."""
+        features = np.asarray(features, dtype=np.float32)
+        sizes = np.abs(features)
+        roots = np.copysign(np.sqrt(sizes), features)
+        square = float(np.add.reduce(sizes))  # of the roots' length
+        scale = 1 / math.sqrt(square) if square > _NOTHING else 0.0
+        seen = np.vecdot(self._both, roots) * np.float32(scale)  # not `@`: trust.ood says why
+        coordinates = (seen - self._offset)[:-1]
+        from_centre = square * scale * scale - 2 * float(seen[-1]) + float(self._offset[-1])
+        return coordinates, max(0.0, from_centre - float(np.vecdot(coordinates, coordinates)))
+
+    def project(self, rows: FloatArray) -> FloatArray:
+        """Coordinates (n, r) float32 of rows (n, d)."""
+        return np.asarray(np.vecdot((rows - self.centre)[:, np.newaxis], self.basis))
 
 
 @dataclass(frozen=True, slots=True)
 class Gaussian:
-    """Classes of one shared covariance, and the one normal distribution of all together, in a space of r directions.
+    """Classes of one shared covariance in a space of r directions; or one class, where none are told apart.
 
-    whiten (r, r) makes the shared covariance the identity; means (c, r) are whitened; background (r,) is one over the
-    standard deviation of all, direction by direction. float32.
+    whiten (r, r) makes the shared covariance the identity; means (c, r) are whitened. float32.
     """
 
     whiten: FloatArray
     means: FloatArray
-    background: FloatArray
 
-    def distances(self, coordinates: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Squared Mahalanobis distances of (n, r): (to the nearest class (n,), to all known (n,)).
+    def distance(self, coordinates: FloatArray) -> float:
+        """Squared Mahalanobis distance of (r,) to the nearest class. Source: Lee et al. 2018, arXiv:1807.03888.
 
-        The first is the absolute score, the first less the second the relative one, which asks whether a picture is
-        stranger to its class than to the whole. Sources: Lee et al. 2018, arXiv:1807.03888; Ren et al. 2021,
-        arXiv:2106.09022; on normalised features: Mueller and Hein 2025, arXiv:2505.18032.
+        On normalised features: Mueller and Hein 2025, arXiv:2505.18032.
         """
-        white = np.vecdot(coordinates[:, np.newaxis], self.whiten)
-        to_classes = np.vecdot(self.means, self.means) - 2 * np.vecdot(white[:, np.newaxis], self.means)
-        nearest = to_classes.min(axis=1).astype(np.float64) + np.square(white, dtype=np.float64).sum(axis=1)
-        everywhere = np.square(coordinates * self.background, dtype=np.float64).sum(axis=1)
-        return np.maximum(0.0, nearest), everywhere
+        apart = self.means - np.vecdot(self.whiten, coordinates)
+        return float(np.vecdot(apart, apart).min())
 
 
 def fit_space(rows: FloatArray, *, rank: int) -> Space:
@@ -86,12 +100,10 @@ def fit_gaussian(coordinates: FloatArray, labels: IntArray) -> Gaussian:
     places = np.asarray(coordinates, dtype=np.float64)
     classes, index = np.unique(labels, return_inverse=True)
     means = np.stack([places[index == at].mean(axis=0) for at in range(len(classes))])
-    within, everywhere = _shrink_safely(places - means[index]), _shrink_safely(places)
-    if len(classes) == len(places):  # a picture a class: nothing tells how far they spread
-        within = everywhere
+    is_told = len(classes) < len(places)  # a picture a class: nothing tells how far they spread
+    within = _shrink_safely(places - means[index] if is_told else places)
     whiten = np.linalg.inv(np.linalg.cholesky(within))  # (r, r), lower: |whiten x|^2 = x' within^-1 x
-    spread = np.sqrt(np.diag(everywhere))  # the basis diagonalises it
-    return Gaussian(*(np.ascontiguousarray(one, dtype=np.float32) for one in (whiten, means @ whiten.T, 1 / spread)))
+    return Gaussian(*(np.ascontiguousarray(one, dtype=np.float32) for one in (whiten, means @ whiten.T)))
 
 
 def shrink_ledoit_wolf(apart: FloatArray) -> tuple[FloatArray, float]:
