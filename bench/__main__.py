@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench import cost, floor, loader, methods, ood, promise, serving, shifted, soak
+from bench import cost, floor, loader, methods, ood, ood_near, promise, serving, shifted, soak
 from drivetrain.learn.trunk import prepare_trunk
 from drivetrain.progress import SilentProgress
 
@@ -32,6 +32,7 @@ def main() -> None:
     alone = {
         "cost": cost.main,
         "ood": ood.main,
+        "ood-tops": ood_near.main,
         "promise": promise.main,
         "soak": soak.main,
     }  # take options, and time only themselves

@@ -1,8 +1,8 @@
 """Does it know what it does not know? `python -m bench ood [--model M.dt]` prints the table of docs/unknown.md.
 
 Near: a class of clothing is left out of everything, head and rule are fitted to the others, and its pictures are told
-from held-out pictures of these. Five classes chose the rule's weights; the other five are reported. Far: pictures of
-another kind. False flags: known pictures flagged, over re-splits of the same pictures.
+from held-out pictures of these. Weights are chosen on half of the classes and reported on the others, both ways. Far:
+pictures of another kind. False flags: known pictures flagged, over re-splits of the same pictures.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import numpy as np
 from scipy.stats import betabinom
 
 from bench.foreign import make_foreign
+from bench.ood_near import ALPHA, Judge, Scores, print_near
 from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.data.items import read_items
 from drivetrain.data.split import order_by_seed
 from drivetrain.errors import UnreadablePicture
-from drivetrain.flows.fit_known import Known, choose_known, fit_known, fit_surroundings
+from drivetrain.flows.fit_known import choose_known, fit_known
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.preprocess import Preprocess, declare_preprocess
 from drivetrain.learn.folds import deal_folds
@@ -37,10 +38,7 @@ from drivetrain.settings import load_settings
 from drivetrain.trust.calibration import fit_temperature
 from drivetrain.trust.conformal import p_value
 from drivetrain.trust.detection import measure_detection
-from drivetrain.trust.ood import find_surest, measure_doubt, measure_energy, normalise_roots
-from drivetrain.trust.ood_space import Gaussian, fit_gaussian
 
-_ALPHA = 0.05
 _TENTHS = 10  # eight to train, one to fit the rule, one to judge it
 _SPLITS = 2  # of each class left out
 
@@ -75,7 +73,7 @@ def main(argv: list[str]) -> None:
     given = parser.parse_args(argv)
     pictures = read_pictures(given.data)
     print(f"{len(pictures.labels):,} pictures of {len(pictures.names)} classes")
-    measure_near(pictures)
+    measure_heads(pictures)
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         foreign = make_foreign(Path(scratch))
         told = {name: read_features(files, pictures.trunk)[0] for name, files in foreign.items()}
@@ -148,73 +146,34 @@ class Fitted:
             penalties=None if penalty is None else (penalty,),
         )  # fmt: skip
         held = pictures.features[sides.fit]
-        logits = self.head.logits(held[:, : self._columns])
-        self._temperature = fit_temperature(logits, np.searchsorted(classes, pictures.labels[sides.fit]))
         rows = sides.train[choose_known(labels, outputs=len(classes))]
-        train = pictures.features[sides.train, : self._last]
-        self.known: Known = fit_known(
-            train, labels, held[:, : self._last], np.arange(len(held)), [],
+        self.judge = Judge(
+            train=pictures.features[sides.train, : self._last],
+            train_labels=labels,
             known_logits=self.head.logits(pictures.features[rows, : self._columns]),
-            valid_logits=logits, calibrated=logits / self._temperature, alpha=_ALPHA,
-        )  # fmt: skip
-        # read as from a bundle: rounded as it is kept
-        self.rule = KnownRule(
-            {"ood": self.known.section}, self.known.arrays, feature_count=self._last, output_count=len(classes)
+            held=held[:, : self._last],
+            held_logits=self.head.logits(held[:, : self._columns]),
+            held_labels=np.searchsorted(classes, pictures.labels[sides.fit]),
         )
-        # scores that the rule does without
-        self._places = fit_surroundings(train, labels)
-        coordinates = self._places.space.project(normalise_roots(train))
-        self._by_class, self._of_all = (fit_gaussian(coordinates, each) for each in (labels, np.zeros_like(labels)))
 
-    def scores(self, features: FloatArray) -> dict[str, FloatArray]:
-        """Each single score, and `all`: the rule's own."""
-        logits = self.head.logits(features[:, : self._columns])
-        calibrated = logits / self._temperature
-        frozen = features[:, : self._last]
-        assert self.rule.rule is not None
-        around = self.rule.rule.surroundings
-        by_logits = [around.measure(row, one) for row, one in zip(frozen, logits, strict=True)]
-        by_place = [self._places.measure(row, None)[0] for row in frozen]
-        coordinates = self._places.space.project(normalise_roots(frozen))
-        absolute, background = (_measure_distances(of, coordinates) for of in (self._by_class, self._of_all))
-        surest = [find_surest(row) for row in calibrated]
-        return {
-            "all": self.rule.scores(frozen, logits, calibrated),
-            "energy": np.array([measure_energy(*one) for one in surest]),
-            "doubt": np.array([measure_doubt(probability) for _, probability in surest]),
-            "logits": np.array([told["neighbour"] for told, _ in by_logits]),
-            "neighbour": np.array([told["neighbour"] for told in by_place]),
-            "relative": absolute - background,
-            "absolute": absolute,
-            "outside": np.array([outside for _, outside in by_logits]),
-        }
+    def scores(self, features: FloatArray) -> Scores:
+        """As `Judge.scores`, of features (n, layout.count)."""
+        return self.judge.scores(features[:, : self._last], self.head.logits(features[:, : self._columns]))
 
 
-def _measure_distances(gaussian: Gaussian, coordinates: FloatArray) -> FloatArray:
-    return np.array([gaussian.distance(row) for row in coordinates])
-
-
-def measure_near(pictures: Pictures) -> None:
-    """AUROC of each class left out: chosen by, and reported."""
+def measure_heads(pictures: Pictures) -> None:
+    """AUROC of each class left out of head and rule."""
     rows = np.arange(len(pictures.labels))
     penalty = Fitted(pictures, split_rows(pictures, rows, seed=0), penalty=None).head.penalty
-    found: list[dict[str, float]] = []
+    found = []
     for label in range(len(pictures.names)):
-        runs = []
         for number in range(_SPLITS):
             sides = split_rows(pictures, rows[pictures.labels != label], seed=1 + 100 * number + label)
             fitted = Fitted(pictures, sides, penalty=penalty)
-            known = fitted.scores(pictures.features[sides.judge])
-            foreign = fitted.scores(pictures.features[pictures.labels == label])
-            runs.append({name: measure_auroc(known[name], foreign[name]) for name in known})
-        found.append({name: float(np.mean([run[name] for run in runs])) for name in runs[0]})
-    columns = list(found[0])
-    print(f"\n{'near: AUROC of the class left out':<40}" + "".join(f"{name:>11}" for name in columns))
-    for title, begins in (("chosen by", 0), ("reported", 1)):
-        chosen = range(begins, len(found), 2)
-        for label in chosen:
-            _print_row(f"  {pictures.names[label]}", [found[label][name] for name in columns])
-        _print_row(f"{title}: mean", [float(np.mean([found[at][name] for at in chosen])) for name in columns])
+            found.append(
+                [fitted.scores(pictures.features[of]) for of in (sides.fit, sides.judge, pictures.labels == label)]
+            )
+    print_near("near, heads: AUROC of the class left out", pictures.names, found)
 
 
 def measure_far(pictures: Pictures, foreign: Mapping[str, FloatArray], test: Path | None) -> None:
@@ -225,10 +184,10 @@ def measure_far(pictures: Pictures, foreign: Mapping[str, FloatArray], test: Pat
     print(
         f"\n{'far, against ' + str(len(known)) + ' known':<40}{'pictures':>11}{'AUROC':>11}{'FPR95':>11}{'flagged':>11}"
     )
-    print_far(fitted.rule, known, {name: fitted.scores(of)["all"] for name, of in foreign.items()})
+    print_far(fitted.judge.rule, known, {name: fitted.scores(of)["all"] for name, of in foreign.items()})
     if test is not None:
         features, _ = read_features([test / item.path for item in read_items(test)], pictures.trunk)
-        print_flags(fitted.rule, fitted.scores(features)["all"], test)
+        print_flags(fitted.judge.rule, fitted.scores(features)["all"], test)
 
 
 def print_flags(rule: KnownRule, scores: FloatArray, test: Path) -> None:
@@ -266,15 +225,15 @@ def measure_false_flags(pictures: Pictures, *, resplits: int) -> None:
         rows = sides.train[choose_known(pictures.labels[sides.train], outputs=len(pictures.names))]
         known = fit_known(
             frozen[sides.train], pictures.labels[sides.train], frozen[held], np.arange(len(sides.fit)), [],
-            known_logits=logits[rows], valid_logits=logits[held], calibrated=calibrated[held], alpha=_ALPHA,
+            known_logits=logits[rows], valid_logits=logits[held], calibrated=calibrated[held], alpha=ALPHA,
         )  # fmt: skip
         rates.append(float(np.mean(~known.is_known[len(sides.fit) :])))
         n_fit, n_judge = len(sides.fit), len(sides.judge)
-    allowed = int(np.floor(_ALPHA * (n_fit + 1)))
+    allowed = int(np.floor(ALPHA * (n_fit + 1)))
     low, high = (betabinom.ppf(at, n_judge, allowed, n_fit + 1 - allowed) / n_judge for at in (0.025, 0.975))
     within = np.mean([low <= rate <= high for rate in rates])
     print(
-        f"\nfalse flags at {_ALPHA:g}, {resplits} re-splits, {n_fit} to fit to and {n_judge} to judge: mean "
+        f"\nfalse flags at {ALPHA:g}, {resplits} re-splits, {n_fit} to fit to and {n_judge} to judge: mean "
         f"{np.mean(rates):.4f} (promised {allowed / (n_fit + 1):.4f}; standard error of a re-split "
         f"{np.std(rates, ddof=1):.4f});\n  {100 * within:.1f} % of them within [{low:.3f}, {high:.3f}], "
         "which holds 95 % where the promise is exact"
@@ -295,14 +254,3 @@ def measure_bundle(path: Path, foreign: Mapping[str, list[Path]], test: Path | N
 def _ask(predictor: Predictor, files: Sequence[Path]) -> FloatArray:
     answers = [answer for answer in predictor.predict_many(files) if not isinstance(answer, UnreadablePicture)]
     return np.array([answer.ood_score for answer in answers])
-
-
-def measure_auroc(known: FloatArray, foreign: FloatArray) -> float:
-    """Chance that a foreign picture scores more than a known one, ties counting half."""
-    at = np.sort(known)
-    below, upto = (np.searchsorted(at, foreign, side=side) for side in ("left", "right"))
-    return float((below + upto).mean() / (2 * len(known)))
-
-
-def _print_row(name: str, values: list[float]) -> None:
-    print(f"{name:<40}" + "".join(f"{value:>11.3f}" for value in values), flush=True)

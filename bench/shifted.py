@@ -1,4 +1,4 @@
-"""How often is a new style flagged, how often a usual one, and what does it cost?
+"""How often is a new style flagged, and how often a usual one?
 
 `python -m bench.shifted FOLDER` prints the table of docs/shifted.md for a folder of JPEGs. Styles do not depend on the
 model, so nothing is trained: pictures are dealt into four fifths to train on, a tenth to calibrate on and a tenth that
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,7 +25,6 @@ from drivetrain.imaging.style_measures import StyledPreprocess
 from drivetrain.learn.trunk import prepare_trunk
 from drivetrain.progress import SilentProgress
 from drivetrain.runtime.parallel import map_in_order
-from drivetrain.runtime.session import Session
 from drivetrain.runtime.shifted import ShiftRule
 from drivetrain.settings import load_settings
 from drivetrain.trust.estimate import wilson_interval
@@ -35,7 +33,6 @@ _SIDE = 224
 _ALPHA = 0.01
 _SPLITS = 200
 _EVERY = 4  # every fourth picture gets the faults
-_TIMED = 200  # pictures
 
 Change = Callable[[Image.Image], Image.Image]
 
@@ -99,15 +96,13 @@ CHANGES: dict[str, Change] = {
 
 
 def measure(files: Sequence[Path], *, cache_dir: Path) -> None:
-    """Print the cost, then the table."""
+    """Print the table."""
     trunk = prepare_trunk("efficientnet_lite0", size=_SIDE, cache_dir=cache_dir, progress=SilentProgress())
     styled = StyledPreprocess(
         Preprocess(declare_preprocess(_SIDE, mean=trunk.mean, std=trunk.std, filter_=trunk.filter))
     )
     some = files[::_EVERY]
     plain = _measure(styled, files, lambda image: image)
-    shift = fit_shift(plain, np.arange(len(plain)), alpha=_ALPHA, train=plain)
-    _print_cost(styled, Session(trunk.model), files[:_TIMED], ShiftRule({"style": shift.section}, shift.arrays))
     changed = {name: _measure(styled, some, change) for name, change in CHANGES.items()}
     _print_rates(plain, changed)
 
@@ -118,31 +113,6 @@ def _measure(styled: StyledPreprocess, files: Sequence[Path], change: Change) ->
         return styled.from_image(change(apply_exif_turn(picture)))[1]
 
     return np.stack(list(map_in_order(work, files, threads=2)))
-
-
-def _print_cost(styled: StyledPreprocess, session: Session, files: Sequence[Path], rule: ShiftRule) -> None:
-    """Processor time of one thread, the least of five rounds: what else runs here counts as little as may be."""
-    data = [file.read_bytes() for file in files]
-    pixels = [styled.preprocess.from_bytes(one, name="x", limits=DecodeLimits()) for one in data]
-
-    def whole(at: int) -> None:
-        session.run(["logits" if "logits" in session.outputs else "frozen"], pixels[at][np.newaxis])
-        styled.preprocess.from_bytes(data[at], name="x", limits=DecodeLimits())
-
-    took, added = (
-        min(_time(work, len(data)) for _ in range(5))
-        for work in (whole, lambda at: rule.judge(styled.measure(pixels[at], side=_SIDE)))
-    )
-    print(
-        f"a prediction {1e3 * took:.2f} ms, its style {1e3 * added:.3f} ms: {100 * added / took:.1f} % (hold 1.5 %)\n"
-    )
-
-
-def _time(work: Callable[[int], object], count: int) -> float:
-    begun = time.thread_time()
-    for at in range(count):
-        work(at)
-    return (time.thread_time() - begun) / count
 
 
 def _print_rates(plain: FloatArray, changed: dict[str, FloatArray]) -> None:

@@ -454,3 +454,11 @@ def test_a_database_that_is_gone_lets_nobody_in(door: Door, tmp_path: Path) -> N
     assert reply.status_code == 503
     assert "api_key" not in reply.text
     assert str(tmp_path) not in reply.text
+
+
+def test_a_path_without_a_star_finds_the_first_row_that_fits() -> None:
+    plain = [(method, rule.pattern) for rule in RULES if "*" not in rule.pattern for method in rule.methods.split()]
+    assert len(plain) > 15
+    for method, path in plain:
+        assert rule_for(method, path) is next(rule for rule in RULES if rule.fits(method, path))
+    assert rule_for("DELETE", "/predict") not in RULES

@@ -18,7 +18,7 @@ from drivetrain.serve import logs
 from drivetrain.serve.access import Access
 from drivetrain.serve.logs import check_log_format, open_logs, without_secrets
 
-from .fakes import BrokenModel, call, make_app, picture, post, until
+from .fakes import WAIT_S, BrokenModel, call, make_app, picture, post, until
 
 KEY = "dt_k4f7_" + "s3cretS3cretS3cretS3cret"
 
@@ -199,3 +199,34 @@ def test_loggers_are_as_before_afterwards() -> None:
     with open_logs("text", stream=io.StringIO()):
         assert not loggers[0].propagate
     assert [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers] == before
+
+
+class Writes(io.StringIO):
+    """Counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def write(self, text: str) -> int:
+        self.count += 1
+        return super().write(text)
+
+
+def test_lines_of_one_moment_are_written_together_and_in_order() -> None:
+    stream = Writes()
+    with open_logs("json", stream=stream):
+        for number in range(100):
+            logs.log_access({"status": number})
+    assert [line["status"] for line in lines_of(stream)] == list(range(100))
+    assert stream.count < 50
+
+
+def test_a_warning_does_not_wait_for_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_GATHER_S", 10 * WAIT_S)
+    stream = Writes()
+    with open_logs("text", stream=stream):
+        logs.log_access({"status": 1})
+        logging.getLogger("drivetrain.serve").warning("now")
+        asyncio.run(until(lambda: "now" in stream.getvalue()))
+    assert len(stream.getvalue().splitlines()) == 2

@@ -127,7 +127,7 @@ def test_two_warnings_are_two_sentences(page: Any) -> None:
         "blue": ["This does not look like anything I was trained on."],
         "navy": [
             "This does not look like anything I was trained on.",
-            "It is greyer than the pictures I know, which may be all that is strange about it.",
+            "It is greyer than the pictures I know. If it shows something I should know, that may be why.",
         ],
         "lime": ["I am not sure enough: it may be amber or blue."],
     }

@@ -55,7 +55,7 @@ def site(trained: TrainResult, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.mark.parametrize(("width", "scheme"), WAYS)
 @pytest.mark.parametrize(
-    "path", ["/", "/card", "/admin", "/login", "/card?model=x+%3Cimg+src%3Dx+onerror%3Dalert(1)%3E"]
+    "path", ["/", "/card", "/docs", "/admin", "/login", "/card?model=x+%3Cimg+src%3Dx+onerror%3Dalert(1)%3E"]
 )
 def test_page_that_is_read(path: str, width: int, scheme: str, site: Site) -> None:
     seen = site.visit(path, width, scheme)
@@ -63,6 +63,8 @@ def test_page_that_is_read(path: str, width: int, scheme: str, site: Site) -> No
     assert faults(seen.page) == []
     assert seen.page.evaluate("document.documentElement.scrollWidth") == width
     assert seen.page.locator("h1").count() == 1
+    here = {"/": "Try it", "/card": "Model card", "/docs": "API", "/admin": "Admin"}.get(path.partition("?")[0])
+    assert seen.page.locator("nav [aria-current]").all_inner_texts() == ([here] if here else [])
     seen.check(site.url)
     seen.page.close()
 
@@ -80,6 +82,7 @@ def test_answers_with_all_that_hangs_on_them(
     page.locator(".heat").wait_for()
     photo, heat = (page.locator(f".is-explained .preview img{of}").bounding_box() for of in (":not(.heat)", ".heat"))
     assert heat == pytest.approx(photo, abs=1)  # the one lies on the other
+    assert photo["width"] / photo["height"] == pytest.approx(64 / 48, rel=0.02)  # no empty bands around it
     assert faults(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") == width
     page.get_by_role("button", name="Wrong").first.click()

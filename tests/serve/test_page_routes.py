@@ -84,9 +84,10 @@ def test_why_that_cannot_be_told_is_an_error(door: Door, shapes: Path, circle: b
         (explain(door, b""), 422, "invalid_input"),
         (explain(door, b"{}", kind="application/json"), 415, "unsupported_media_type"),
         (explain(door, circle, "model=bears"), 404, "not_found"),
-        (explain(door, circle, "model=colours"), 503, "unavailable"),  # it came from no file
+        (explain(door, circle, "model=colours"), 409, "conflict"),  # it came from no file
         (door.post("/explain?model=shapes", files=[("f", ("a", circle)), ("f", ("b", circle))]), 422, "invalid_input"),
     ]
+    assert "Load it from its .dt file" in cases[6][0].json()["message"]
     for reply, status, code in cases:
         assert (reply.status_code, reply.json()["code"]) == (status, code)
         assert str(shapes.parent) not in reply.text
@@ -95,8 +96,9 @@ def test_why_that_cannot_be_told_is_an_error(door: Door, shapes: Path, circle: b
 def test_why_of_a_file_that_was_replaced_is_not_told(door: Door, shapes: Path, circle: bytes) -> None:
     shapes.write_bytes(b"PK something else")
     reply = explain(door, circle)
-    assert (reply.status_code, reply.json()["code"]) == (503, "unavailable")
+    assert (reply.status_code, reply.json()["code"]) == (409, "conflict")
     assert "shapes.dt" in reply.json()["message"]
+    assert "load the model again" in reply.json()["message"]
     assert str(shapes.parent) not in reply.text
 
 
@@ -179,6 +181,16 @@ def test_admin_loads_and_unloads(with_script: bool, door: Door, shapes: Path) ->
     acts = [event.action for event in door.store.audit.list(limit=20)]
     assert "model.load" in acts
     assert "model.unload" in acts
+
+
+def test_admin_tells_which_file_a_model_came_from(door: Door, shapes: Path) -> None:
+    """A model's name and its file's may differ: it is shown by the one and loaded by the other."""
+    assert "of-file" not in door.get("/admin/parts/models").text
+    door.app.state.registry.unload("shapes")
+    shapes.rename(shapes.with_name("summer.dt"))
+    assert "shapes answers" not in door.post("/admin/load", data={"name": "shapes"}).text
+    assert door.post("/admin/load", data={"name": "summer"}).status_code == 303
+    assert '<span class="of-file">file summer.dt</span>' in door.get("/admin/parts/models").text
 
 
 def test_admin_shows_keys_without_their_secrets_and_acts_without_markup(door: Door) -> None:
@@ -330,7 +342,7 @@ def test_words_of_answers() -> None:
         value=3.14159, interval=(3.0, 3.3), values={"h": 3.14159, "w": 20_000.4},
         intervals={"h": (3.0, 3.3), "w": None}, ood_score=0, ood_p_value=1, decision="accept",
     )  # fmt: skip
-    assert guessed(value) == "h 3.142, w 20,000"
+    assert guessed(value) == "h: 3.142, w: 20,000"
     assert sureness(value) == "likely h between 3 and 3.3"
     some = MultiLabelPrediction(
         labels=(), probabilities={"a": 0.4, "b": 0.1}, decisions={"a": "defer", "b": "absent"},

@@ -239,12 +239,17 @@ def test_index_tells_files_and_models(tmp_path: Path) -> None:
     models.load_named("good")
     with pytest.raises(BundleRefused):
         models.load_named("bad")
-    rows = [(row.name, row.version, row.state, row.reason) for row in models.index()]
+    models.add(fake("elsewhere"))
+    rows = [(row.name, row.version, row.state, row.reason, row.file) for row in models.index()]
     assert rows == [
-        ("bad", "", "UNAVAILABLE", "bundle_zip"),
-        ("cats", "aaaaaaaaaaaa", "READY", ""),
-        ("later", "", "UNAVAILABLE", "not loaded"),
+        ("bad", "", "UNAVAILABLE", "bundle_zip", "bad"),
+        ("cats", "aaaaaaaaaaaa", "READY", "", "good"),  # loaded as "good", asked as "cats"
+        ("elsewhere", "000000000000", "READY", "", ""),
+        ("later", "", "UNAVAILABLE", "not loaded", "later"),
     ]
+    models.unload("cats")
+    assert [(row.name, row.file) for row in models.index()][-1] == ("later", "later")
+    assert ("good", "good") in [(row.name, row.file) for row in models.index()]
 
 
 def test_hammered_through_swaps_no_request_fails(tmp_path: Path) -> None:

@@ -500,6 +500,7 @@ def test_repository_over_http(tmp_path: Path) -> None:
         ]
         refused(call(app, "POST", "/v2/repository/models/bad/load"), 400, "want a zip archive")
         refused(call(app, "POST", "/v2/repository/models/none/load"), 404, "model: got none")
+        assert [row["file"] for row in rows] == ["bad", "other", ""]  # tiny came from elsewhere
         assert call(app, "POST", "/v2/repository/models/other/load/").json()["name"] == "other"
         ready = call(app, "POST", "/v2/repository/index", json={"ready": True}).json()
         assert [row["name"] for row in ready] == ["other", "tiny"]

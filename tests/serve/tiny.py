@@ -47,9 +47,10 @@ def model(name: str = "tiny", *, seed: int = 42) -> PredictorModel:
     return PredictorModel(Predictor(parse_bundle(io.BytesIO(archive(name, seed=seed)))))
 
 
-def task_model(task: str) -> PredictorModel:
+def task_model(task: str, name: str = "tiny") -> PredictorModel:
     """A model of labels, or of a value."""
-    return PredictorModel(Predictor(parse_bundle(io.BytesIO(_forge("tasks").tiny_parts(task).archive()))))
+    parts = _forge("tasks").tiny_parts(task).changed(name=name)
+    return PredictorModel(Predictor(parse_bundle(io.BytesIO(parts.archive()))))
 
 
 def write(folder: Path, file_name: str, content: bytes) -> Path:

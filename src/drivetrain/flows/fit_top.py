@@ -167,7 +167,7 @@ class TopTrainer:
         given = self.given
         first = fit_head_on(given, rows, penalties=[head.penalty], progress=SilentProgress())
         tried = self.fit(first, rows, label=label, epochs=-(-self.plan.epochs // 3))
-        return first.logits(given.head_features(given.train)[held]), self._answer(tried, given.train, held)
+        return first.logits(given.head_features(given.train)[held]), self.answer(tried, given.train, held)
 
     def finish(self, head: Head) -> Fitted:
         """Train on all training pictures and write the model."""
@@ -183,8 +183,8 @@ class TopTrainer:
             tensors=tensors,
             train_frozen=given.train.features[:, means],
             valid_frozen=given.valid.features[:, means],
-            valid_logits=self._answer(trained, given.valid, np.arange(len(given.valid.items))),
-            known_logits=None if rows is None else self._answer(trained, given.train, rows),
+            valid_logits=self.answer(trained, given.valid, np.arange(len(given.valid.items))),
+            known_logits=None if rows is None else self.answer(trained, given.train, rows),
             record={"head": describe_head(head), "top": {**asdict(plan), "recipe": "LP-FT, AdamW, one cycle"}},
             facts={
                 "Trained": f"the pieces from {plan.cut} on, {plan.epochs} epochs over {plan.views} views a picture"
@@ -192,7 +192,7 @@ class TopTrainer:
             },
         )
 
-    def _answer(self, network: Network, side: Side, rows: IntArray) -> FloatArray:
+    def answer(self, network: Network, side: Side, rows: IntArray) -> FloatArray:
         """Logits (n, k) of some pictures of a side, as production sees them."""
         from drivetrain.learn.top import predict_top
 

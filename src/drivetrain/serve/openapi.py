@@ -240,6 +240,7 @@ FEEDBACK: dict[str, Any] = {
                 }
             ),
         ),
+        403: error("Another caller was given that answer, and this one does not review; or no role; or another site."),
         404: error("No prediction has this id."),
         408: error("The client stopped sending."),
         409: error("So many have spoken on this prediction that no more are kept."),
@@ -261,7 +262,8 @@ FEEDBACK: dict[str, Any] = {
                                 "type": "string",
                                 "minLength": 1,
                                 "maxLength": 200,
-                                "description": "With wrong: what is right, one of the model's classes.",
+                                "description": "With wrong: what is right, one of the model's classes; of a model that "
+                                "measures, a number for each value, apart by `;`.",
                             },
                             note={"type": "string", "maxLength": 2000},
                         ),

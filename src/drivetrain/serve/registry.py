@@ -80,10 +80,11 @@ class Served:
 class IndexRow:
     """One row of the repository's index; `version` is empty where the file has not been loaded."""
 
-    name: str
+    name: str  # of the model; of the file until it is loaded
     version: str
     state: Literal["READY", "LOADING", "UNAVAILABLE"]
     reason: str
+    file: str  # without its suffix: what `load_named` takes; empty where it does not lie in the folder
 
 
 @dataclass(slots=True, eq=False)
@@ -229,15 +230,16 @@ class ModelRegistry:
 
     def index(self) -> list[IndexRow]:
         """What answers, and what lies in the folder unloaded, by name."""
-        rows, served = [], self.all()
+        rows, served, files = [], self.all(), self._files.files()
+        stems: dict[Path | None, str] = {path.resolve(): path.stem for path, _, _ in files}
         for one in served:
-            why = one.batcher.why_not_ready()
+            why, file = one.batcher.why_not_ready(), stems.get(one.path, "")
             state: Literal["READY", "UNAVAILABLE"] = "READY" if why is None else "UNAVAILABLE"
-            rows.append(IndexRow(name=one.name, version=one.digest, state=state, reason=why or ""))
+            rows.append(IndexRow(name=one.name, version=one.digest, state=state, reason=why or "", file=file))
         loaded = {one.path for one in served}
-        for path, of_file, reason in self._files.files():
+        for path, of_file, reason in files:
             if path.resolve() not in loaded or self._files.has_failed(path):
-                rows.append(IndexRow(name=path.stem, version="", state=of_file, reason=reason))
+                rows.append(IndexRow(name=path.stem, version="", state=of_file, reason=reason, file=path.stem))
         return sorted(rows, key=lambda row: (row.name, row.version))
 
     def open(self) -> None:

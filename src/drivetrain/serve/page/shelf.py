@@ -13,7 +13,7 @@ from PIL import Image
 
 from drivetrain.bundle.archive import Bundle, read_bundle
 from drivetrain.bundle.fixtures import make_synthetic_pictures
-from drivetrain.errors import DrivetrainError, Unavailable
+from drivetrain.errors import Conflict, DrivetrainError
 from drivetrain.imaging.decode import DecodeLimits, apply_exif_turn
 from drivetrain.serve.registry import Served
 
@@ -66,7 +66,7 @@ class PageShelf:
             return self._leaves[served.version]
 
     def explainer(self, served: Served) -> Explainer:
-        """Raises Unavailable where the model has no file, or says no why."""
+        """Raises Conflict where the model's file is not there as it was; Unavailable where it says no why."""
         found = self._explainers.get(served.version)
         if found is not None:
             return found
@@ -88,14 +88,16 @@ class PageShelf:
 def _open(served: Served) -> Bundle:
     path: Path | None = served.path
     if path is None:
-        raise Unavailable("why", got="a model that came from no file", want="a bundle")
+        hint = "Load it from its .dt file: `drivetrain serve M.dt`, or POST /v2/repository/models/NAME/load."
+        raise Conflict("why", got="a model that came from no file", want="one loaded from a bundle", hint=hint)
     try:
         bundle = read_bundle(path)
     except DrivetrainError:  # its message has the file's whole path, which is nobody's business
-        raise Unavailable("why", got=f"no readable {path.name}", want="the file that the model came from") from None
+        want, hint = "the file that the model came from", "Put it back, or load the model again."
+        raise Conflict("why", got=f"no readable {path.name}", want=want, hint=hint) from None
     if bundle.version != served.version:
         want = f"{served.version}, which answers here"
-        raise Unavailable("why", got=bundle.version, want=want, hint="Its file was replaced: load it again.")
+        raise Conflict("why", got=bundle.version, want=want, hint="Its file was replaced: load it again.")
     return bundle
 
 

@@ -16,9 +16,11 @@ from drivetrain.serve.page.words import (
     decimal,
     doubt,
     error_sentence,
+    guess_in_words,
     guessed,
     knows_in_words,
     percent,
+    reach,
     reason_sentences,
     sureness,
 )
@@ -64,9 +66,18 @@ class Bar:
     """One row under an answer."""
 
     label: str
-    width: str  # of the bar, "93.1%"; empty where there is none
+    width: str  # of the bar, "93.1%"
     number: str
     mark: str = ""  # of several labels: present, absent or defer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """One of several values that were measured."""
+
+    label: str
+    number: str
+    reach: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +89,11 @@ class AnswerView:
     headline: str
     sure: str
     reasons: Sequence[str]
+    guess_words: str  # what stands before the guess
     guess: str
+    is_unknown: bool
     bars: Sequence[Bar]
+    values: Sequence[Value]  # where there are several
     preview: str  # a data: address; perhaps empty
 
 
@@ -96,29 +110,41 @@ def view_answer(told: Told, content: bytes, *, limits: DecodeLimits, request_id:
             headline="No answer",
             sure="",
             reasons=[error_sentence(str(item["code"]), str(item["message"]))],
+            guess_words="",
             guess="",
+            is_unknown=False,
             bars=[],
+            values=[],
             preview="",
         )
     is_deferred = answer.decision == "defer"
-    said = guessed(answer)
+    said, values = guessed(answer), _values(answer)
     return AnswerView(
         name=told.name,
         state="deferred" if is_deferred else "accepted",
         headline=doubt(answer) if is_deferred else said[:1].upper() + said[1:] if said.startswith("none of") else said,
-        sure="" if is_deferred else sureness(answer),
+        sure="" if is_deferred or values else sureness(answer),
         reasons=reason_sentences(answer) if is_deferred else [],
+        guess_words=guess_in_words(answer),
         guess=said if is_deferred else "",
+        is_unknown="unknown" in answer.reasons,
         bars=_bars(answer),
+        values=values,
         preview=preview,
     )
+
+
+def _values(answer: Answer) -> list[Value]:
+    if not isinstance(answer, ValuePrediction) or len(answer.values) == 1:
+        return []
+    rows = answer.values.items()
+    return [Value(label=name, number=decimal(value), reach=reach(answer, name)) for name, value in rows]
 
 
 def _bars(answer: Answer) -> list[Bar]:
     """What a person should look at comes first, then the likeliest."""
     if isinstance(answer, ValuePrediction):
-        rows = answer.values.items() if len(answer.values) > 1 else ()
-        return [Bar(label=name, width="", number=decimal(value)) for name, value in rows]
+        return []
     marks = answer.decisions if isinstance(answer, MultiLabelPrediction) else {}
     ranked = sorted(answer.probabilities.items(), key=lambda row: (marks.get(row[0]) != "defer", -row[1]))
     return [

@@ -14,10 +14,12 @@ __all__ = [
     "decimal",
     "doubt",
     "error_sentence",
+    "guess_in_words",
     "guessed",
     "knows_in_words",
     "numbers_of",
     "percent",
+    "reach",
     "reason_sentences",
     "share",
     "sureness",
@@ -25,6 +27,7 @@ __all__ = [
 
 _UNKNOWN = "This does not look like anything I was trained on."
 _SHIFTED = "This is the right kind of thing, in a style I have not seen"
+_SO_PERHAPS = "If it shows something I should know, that may be why."
 _NAMED_AT_MOST = 3
 _SPACE = "\N{NO-BREAK SPACE}"
 _ERRORS = {
@@ -132,6 +135,11 @@ def doubt(answer: Answer) -> str:
     return "I don’t know"
 
 
+def guess_in_words(answer: Answer) -> str:
+    """What stands before a guess that decides nothing; of something unknown its numbers are no measure of anything."""
+    return "What I would say if I had to:" if "unknown" in answer.reasons else "If I had to guess:"
+
+
 def guessed(answer: Answer) -> str:
     """What it takes the picture for, whether or not it decides that by itself."""
     if isinstance(answer, Prediction):
@@ -140,7 +148,13 @@ def guessed(answer: Answer) -> str:
         return ", ".join(answer.labels) if answer.labels else "none of its labels"
     if len(answer.values) == 1:
         return decimal(answer.value)
-    return ", ".join(f"{name} {decimal(value)}" for name, value in answer.values.items())
+    return ", ".join(f"{name}: {decimal(value)}" for name, value in answer.values.items())
+
+
+def reach(answer: ValuePrediction, name: str) -> str:
+    """Between which numbers one of its values lies."""
+    ends = answer.intervals.get(name)
+    return f"{decimal(ends[0])} to {decimal(ends[1])}" if ends else "how far off is not known"
 
 
 def sureness(answer: Answer) -> str:
@@ -162,9 +176,9 @@ def reason_sentences(answer: Answer) -> list[str]:
     """Why a person should look at it."""
     words = answer.shifted_by
     style = f"It is {_all(words)} than the pictures I know" if words else ""
-    # Of something unknown, "it may be A or B" says nothing. Its style may be all that is unknown about it.
+    # Of something unknown, "it may be A or B" says nothing. Its style may be why it is unknown, or beside the point.
     if "unknown" in answer.reasons:
-        return [_UNKNOWN, f"{style}, which may be all that is strange about it."] if style else [_UNKNOWN]
+        return [_UNKNOWN, f"{style}. {_SO_PERHAPS}"] if style else [_UNKNOWN]
     said = [_reason(reason, answer, style) for reason in answer.reasons]
     return said or ["A person should look at this one."]
 

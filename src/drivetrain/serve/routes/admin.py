@@ -39,6 +39,7 @@ class _Row:
     version: str
     state: str
     reason: str
+    file: str  # without its suffix; empty where it does not lie in the folder of models
     loaded: str
     is_default: bool
 
@@ -134,6 +135,7 @@ def _list_models(registry: ModelRegistry) -> list[_Row]:
             version=row.version,
             state=row.state,
             reason=row.reason,
+            file=row.file,
             loaded=_at(loaded_at[row.name, row.version]) if (row.name, row.version) in loaded_at else "",
             is_default=bool(names) and row.name == names[0] and bool(row.version),
         )

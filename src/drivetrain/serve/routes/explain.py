@@ -66,6 +66,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "Why.", "content": {"application/json": {"schema": _SCHEMA}}},
     404: _error("No such model or version."),
     408: _error("The client stopped sending."),
+    409: _error("The model came from no file, or its file is gone or another by now: load it again."),
     413: _error("Too many bytes."),
     415: _error("The body is neither a picture nor a form."),
     422: _error("No picture that can be read, more than one, or a label that the model does not know."),

@@ -12,6 +12,8 @@ from fastapi import APIRouter, Request, Response
 
 from drivetrain.errors import InvalidInput, NotFound, Unavailable
 from drivetrain.serve.answers import caller_id_of
+from drivetrain.serve.auth.caller import caller_of
+from drivetrain.serve.auth.refusals import Forbidden
 from drivetrain.serve.bodies import ClientGone, body_kind, read_all
 from drivetrain.serve.errors import UnsupportedMedia
 from drivetrain.serve.json_body import JsonLimits, kind_of, parse_json, plain_text
@@ -36,7 +38,8 @@ router = APIRouter(tags=["predict"])
 async def feedback(request: Request) -> Response:
     """Say whether an answer was right, wrong (perhaps with what is right), or that it cannot be told.
 
-    Said twice by the same caller, the last counts. A verdict is a voice, never a label.
+    By the caller who asked, or one with the role review. Said twice by the same caller, the last counts. A verdict is a
+    voice, never a label.
     """
     store = store_of(request)
     if store is None:
@@ -50,6 +53,7 @@ async def feedback(request: Request) -> Response:
     stored = await asyncio.to_thread(store.predictions.get, prediction_id) if _ID.fullmatch(prediction_id) else None
     if stored is None:
         raise NotFound("prediction_id", got=prediction_id, want="one that an answer of this server held")
+    _check_voice(request, stored.caller_id)
     if label is not None:
         _check_label(label, stored.answer)
     kept = await asyncio.to_thread(
@@ -58,6 +62,14 @@ async def feedback(request: Request) -> Response:
     request.app.state.metrics.feedback(verdict)
     told = {"prediction_id": prediction_id, "verdict": verdict, "label": label, "at": kept.at}
     return Response(encode_json(told), headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
+def _check_voice(request: Request, asker: str) -> None:
+    """Who asked may speak of the answer, and who reviews; another key's voice would pass for its caller's."""
+    if caller_id_of(request) == asker or caller_of(request).may("review"):
+        return
+    hint = "Send the key that asked for it, or one with the role review beside predict."
+    raise Forbidden("prediction_id", got="an answer that another caller was given", want="one of yours", hint=hint)
 
 
 async def _read(request: Request) -> dict[str, Any]:
@@ -89,14 +101,12 @@ def _check(body: dict[str, Any]) -> tuple[Any, str | None, str]:
 
 
 def _check_label(label: str, answer: Mapping[str, Any]) -> None:
-    """A class that the model knows, and not the one it said; of a model that measures, a number."""
+    """A class that the model knows, and not the one it said; of a model that measures, a number for each value."""
     if "values" in answer:
-        try:
-            is_number = math.isfinite(float(label))
-        except ValueError:
-            is_number = False
-        if not is_number:
-            raise InvalidInput("label", got=label, want="a number, as text")
+        n, given = len(answer["values"]), label.split(";")
+        if len(given) != n or not all(map(_is_number, given)):
+            want = "a number, as text" if n == 1 else f"{n} numbers as text, apart by ;"
+            raise InvalidInput("label", got=label, want=want)
         return
     known = list(answer["probabilities"])
     if label not in known:
@@ -105,3 +115,10 @@ def _check_label(label: str, answer: Mapping[str, Any]) -> None:
         raise InvalidInput("label", got=label, want=f"one of {shown}", hint=hint)
     if label == answer.get("label"):
         raise InvalidInput("label", got=f"{label}, which was the answer", want="another one, or the verdict right")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

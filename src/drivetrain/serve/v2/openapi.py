@@ -205,10 +205,11 @@ def infer(suffix: str) -> dict[str, Any]:
 
 _ROW = _object(
     {
-        "name": _TEXT,
+        "name": {"type": "string", "description": "Of the model; of its file until it is loaded."},
         "version": {"type": "string", "description": "Empty where the file was not loaded."},
         "state": {"enum": ["READY", "LOADING", "UNAVAILABLE"]},
         "reason": _TEXT,
+        "file": {"type": "string", "description": "The name to load it by; empty where its file is not in the folder."},
     }
 )
 _CHANGED = _object({"name": _TEXT, "versions": {**_list(_TEXT), "description": "What answers under the name now."}})

@@ -1,7 +1,8 @@
 // One picture's card: waiting, sending, answered or failed. Names and labels are not ours: textContent only.
 
 import {
-  decimal, errorSentence, fileSize, guessed, isLabels, isValues, mayPass, percent, reasonSentences, sureness,
+  decimal, errorSentence, fileSize, guessInWords, guessed, isLabels, isUnknown, isValues, mayPass, percent, reach, reasonSentences,
+  sureness,
 } from "./words.js";
 import { offerVerdict } from "./feedback.js";
 import { offerWhy } from "./why.js";
@@ -52,8 +53,9 @@ export function makeCard(item, { onRetry, onSaid }) {
       show("waiting", "Waiting", element("p", "quiet", "The server is busy. I will try again by myself."));
     },
     answer(answer) {
-      if (answer.decision === "defer") show("deferred", doubt(answer), ...deferred(answer), ...actions(answer));
-      else show("accepted", capital(guessed(answer)), element("p", "sure", sureness(answer)), ...facts(answer), ...actions(answer));
+      const state = isUnknown(answer) ? "deferred is-unknown" : "deferred";
+      if (answer.decision === "defer") show(state, doubt(answer), ...deferred(answer), ...actions(answer));
+      else show("accepted", capital(guessed(answer)), ...sure(answer), ...facts(answer), ...actions(answer));
     },
     fail(error) {
       const parts = [element("p", "reason", errorSentence(error))];
@@ -75,24 +77,29 @@ export function makeCard(item, { onRetry, onSaid }) {
 // The headline of what a person should look at.
 export function doubt(answer) {
   if (answer.reasons.length === 1 && answer.reasons[0] === "shifted") return "I may be wrong";
-  const isPartly = isLabels(answer) && !answer.reasons.includes("unknown");
+  const isPartly = isLabels(answer) && !isUnknown(answer);
   return isPartly && Object.values(answer.decisions).some((one) => one !== "defer") ? "I know some of it" : "I don’t know";
 }
 
 function deferred(answer) {
   const reasons = reasonSentences(answer).map((sentence) => element("p", "reason", sentence));
-  const guess = element("p", "guess", "If I had to guess: ", element("strong", "", guessed(answer)));
+  const guess = element("p", "guess", `${guessInWords(answer)} `);
+  if (!isSeveral(answer)) guess.append(element("strong", "", guessed(answer)));
   return [...reasons, guess, ...facts(answer)];
+}
+
+// Of several values the rows below say all of it.
+const isSeveral = (answer) => isValues(answer) && Object.keys(answer.values).length > 1;
+
+function sure(answer) {
+  return isSeveral(answer) ? [] : [element("p", "sure", sureness(answer))];
 }
 
 function facts(answer) {
   if (!isValues(answer)) return bars(answer);
-  const rows = Object.entries(answer.values);
-  if (rows.length === 1) return [];
-  return [element("ul", "numbers", ...rows.map(([name, value]) => {
-    const ends = answer.intervals[name];
-    const between = ends ? `${decimal(ends[0])} to ${decimal(ends[1])}` : "";
-    return element("li", "", element("span", "label", name), element("span", "number", decimal(value)), element("span", "quiet", between));
+  if (!isSeveral(answer)) return [];
+  return [element("ul", "numbers", ...Object.entries(answer.values).map(([name, value]) => {
+    return element("li", "", element("span", "label", name), element("span", "number", decimal(value)), element("span", "reach", reach(answer, name)));
   }))];
 }
 

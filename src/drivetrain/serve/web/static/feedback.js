@@ -66,11 +66,23 @@ function open(given) {
   byId("feedback-said").textContent = `It said: ${guessed(answer)}.`;
   byId("feedback-value").hidden = !isValues(answer);
   byId("feedback-choice").hidden = isValues(answer);
-  byId("feedback-number").value = byId("feedback-search").value = byId("feedback-note").value = "";
+  byId("feedback-search").value = byId("feedback-note").value = "";
   tell("");
-  if (!isValues(answer)) list(answer);
+  if (isValues(answer)) askValues(Object.keys(answer.values));
+  else list(answer);
   byId("feedback").showModal();
-  byId(isValues(answer) ? "feedback-number" : "feedback-search").focus();
+  byId(isValues(answer) ? "feedback-number-0" : "feedback-search").focus();
+}
+
+// A number for each value that it measures.
+function askValues(names) {
+  byId("feedback-value").replaceChildren(...names.flatMap((name, at) => {
+    const input = document.createElement("input");
+    Object.assign(input, { id: `feedback-number-${at}`, type: "number", step: "any", inputMode: "decimal" });
+    const label = element("label", "", names.length > 1 ? `The true ${name}` : "The true value");
+    label.htmlFor = input.id;
+    return [label, input];
+  }));
 }
 
 // The likeliest first; what it said itself cannot be what is right instead.
@@ -105,8 +117,9 @@ function narrow() {
 function submit() {
   const said = { verdict: "wrong" };
   if (isValues(current.answer)) {
-    const value = byId("feedback-number").value;
-    if (value) said.label = String(Number(value));
+    const given = [...byId("feedback-value").querySelectorAll("input")].map((input) => input.value);
+    if (given.some(Boolean) && !given.every(Boolean)) return tell("Give every value, or none of them.");
+    if (given.every(Boolean)) said.label = given.map((value) => String(Number(value))).join(";");
   } else {
     const chosen = byId("feedback-labels").querySelector("input:checked");
     if (!chosen) return tell("Choose a label first, or “None of these”.");

@@ -31,6 +31,7 @@ export function offerWhy(row, { root, frame, detail, item, answer, onSaid }) {
     heat.alt = "";
     heat.src = found.body.heat;
     frame.append(heat);
+    frame.style.setProperty("--ratio", found.body.width / found.body.height);
     const limits = whyLimits(found.body);
     note.replaceChildren(element("p", "", whySentence(found.body)), ...(limits ? [element("p", "quiet", limits)] : []), ...(choice ? [choice.root] : []));
     detail.append(note);

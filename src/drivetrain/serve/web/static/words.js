@@ -2,6 +2,7 @@
 
 const UNKNOWN = "This does not look like anything I was trained on.";
 const SHIFTED = "This is the right kind of thing, in a style I have not seen";
+const SO_PERHAPS = "If it shows something I should know, that may be why.";
 const NAMED_AT_MOST = 3;
 
 export function percent(p) {
@@ -26,6 +27,7 @@ function oneOf(labels) {
 // Three kinds of answer: of a class (label), of any number of labels (labels), of measured values (values).
 export const isLabels = (answer) => Array.isArray(answer.labels);
 export const isValues = (answer) => "values" in answer;
+export const isUnknown = (answer) => answer.reasons.includes("unknown");
 
 export function decimal(value) {
   return value.toLocaleString("en", { maximumSignificantDigits: 4 });
@@ -40,7 +42,18 @@ export function guessed(answer) {
   if (isLabels(answer)) return answer.labels.length ? answer.labels.join(", ") : "none of its labels";
   if (!isValues(answer)) return answer.label;
   const all = Object.entries(answer.values);
-  return all.length === 1 ? decimal(answer.value) : all.map(([name, value]) => `${name} ${decimal(value)}`).join(", ");
+  return all.length === 1 ? decimal(answer.value) : all.map(([name, value]) => `${name}: ${decimal(value)}`).join(", ");
+}
+
+// What stands before a guess that decides nothing; of something unknown its numbers are no measure of anything.
+export function guessInWords(answer) {
+  return isUnknown(answer) ? "What I would say if I had to:" : "If I had to guess:";
+}
+
+// Between which numbers one of its values lies.
+export function reach(answer, name) {
+  const ends = answer.intervals[name];
+  return ends ? `${decimal(ends[0])} to ${decimal(ends[1])}` : "how far off is not known";
 }
 
 export function sureness(answer) {
@@ -60,8 +73,8 @@ function styleSentence(words) {
 
 export function reasonSentences(answer) {
   const style = styleSentence(answer.shifted_by ?? []);
-  // Of something unknown, "it may be A or B" says nothing. Its style may be all that is unknown about it.
-  if (answer.reasons.includes("unknown")) return style ? [UNKNOWN, `${style}, which may be all that is strange about it.`] : [UNKNOWN];
+  // Of something unknown, "it may be A or B" says nothing. Its style may be why it is unknown, or beside the point.
+  if (isUnknown(answer)) return style ? [UNKNOWN, `${style}. ${SO_PERHAPS}`] : [UNKNOWN];
   const said = answer.reasons.map((reason) => {
     if (reason === "shifted") return style ? `${SHIFTED}. ${style}.` : `${SHIFTED}.`;
     if (reason !== "low_confidence") return `I was told to leave this to a person (${reason}).`;
@@ -109,7 +122,7 @@ export function mayPass(error) {
 // explained: the answer of POST /explain.
 export function whySentence(explained) {
   const most = explained.where ? ` Most of it lies ${explained.where}.` : "";
-  if ("value" in explained) return `Lit: what moves the value of “${explained.label}”.${most}`;
+  if ("value" in explained) return `Lit: what moves ${explained.label === "value" ? "the value" : `“${explained.label}”`}.${most}`;
   return `Lit: what speaks for “${explained.label}”.${most}`;
 }
 
