@@ -58,6 +58,22 @@ def test_every_fault_is_noticed(method: Fit, source: FixtureSource, given: Any) 
     assert choose(pictures(), source=source, given=given, method=method).unnoticed == ()
 
 
+def test_a_fault_is_tried_until_a_fixture_notices() -> None:
+    """Each try is a run of the network: at most the two that are turned otherwise, and else the first."""
+    calls = 0
+
+    def counting(pixels: FloatArray) -> FloatArray:
+        nonlocal calls
+        calls += 1
+        return answer(pixels)
+
+    choice = choose(pictures(), given=counting)
+    made, own = 12, len(choice.fixtures)
+    faults = len(perturb_preprocess(ops()))
+    assert choice.unnoticed == ()
+    assert faults <= calls - made - own < faults * own // 2
+
+
 def test_faults_that_cannot_show_are_named() -> None:
     choice = choose(pictures(), given=lambda pixels: np.array([0.5, 0.3, 0.2]))
     assert choice.unnoticed == tuple(perturb_preprocess(ops()))

@@ -37,6 +37,7 @@ def test_facts_are_those_of_the_run(trained: TrainResult) -> None:
         train_frozen=nothing,
         valid_frozen=nothing,
         valid_logits=nothing,
+        known_logits=None,
         record={},
         facts={"Penalty": "0.1, by 5-fold cross-validation (accuracy there 90.0 %)"},
     )

@@ -51,9 +51,20 @@ def test_the_penalty_is_the_best_of_those_tried() -> None:
     head = fit(features, labels, k=4)
     assert head.penalty == min(head.cv_path, key=lambda step: step[1])[0]
     assert head.cv_log_loss == min(loss for _, loss in head.cv_path)
-    assert [penalty for penalty, _ in head.cv_path] == list(PENALTIES[: len(head.cv_path)])
-    assert PENALTIES[0] > head.penalty > PENALTIES[-1]  # the optimum lies inside: both ends were worth trying
-    assert len(head.cv_path) < len(PENALTIES)  # and the walk ended once it had turned
+    tried = [penalty for penalty, _ in head.cv_path]
+    assert tried == [penalty for penalty in PENALTIES if tried[0] >= penalty >= tried[-1]]
+    assert tried[0] > head.penalty > tried[-1]  # the optimum lies inside: both ends were worth trying
+    assert len(tried) < len(PENALTIES)  # and the walk ended once it had turned
+
+
+@pytest.mark.parametrize(("apart", "side"), [(0.05, "stronger"), (2.0, "weaker")])
+def test_the_walk_finds_the_best_of_all_penalties(apart: float, side: str) -> None:
+    """It begins in the middle of the list, and turns round where the weaker ones are no better."""
+    features, labels = blobs(4, apart=apart)
+    walked, whole = fit(features, labels, k=4), fit(features, labels, k=4, penalties=PENALTIES)
+    assert walked.penalty == whole.penalty
+    assert (walked.penalty > 0.06) == (side == "stronger")
+    assert walked.cv_loss == pytest.approx(whole.cv_loss, abs=1e-3)
 
 
 def test_cross_validation_scores_pictures_it_did_not_see() -> None:

@@ -66,3 +66,21 @@ def test_a_function_that_cannot_fall_ends() -> None:
     """The gradient lies: no step gains anything, and the start is given back instead of a search without end."""
     found = minimise(lambda x: (1.0, np.ones(3)), np.zeros(3), tolerance=1e-6)
     assert found.tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("factor", [0.1, 1.0, 10.0])
+def test_what_is_known_of_the_curvature_saves_steps(factor: float) -> None:
+    """Known up to a factor: that much is seen after one step."""
+    curvature, optimum = quadratic(10_000.0)
+    calls = []
+
+    def objective(x: FloatArray) -> tuple[float, FloatArray]:
+        calls.append(x)
+        return float(0.5 * curvature @ (x - optimum) ** 2), curvature * (x - optimum)
+
+    found = minimise(objective, np.zeros(200), tolerance=1e-6, inverse=lambda gradient: factor * gradient / curvature)
+    np.testing.assert_allclose(found, optimum, atol=1e-5)
+    told = len(calls)
+    calls.clear()
+    minimise(objective, np.zeros(200), tolerance=1e-6)
+    assert told <= 8 < len(calls)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, wait
@@ -296,6 +298,20 @@ def test_what_is_settled_lets_go_of_its_picture() -> None:
 
 
 # who fails
+
+
+@pytest.mark.parametrize("kind", ["", UNREADABLE, POISON])
+def test_an_answer_frees_itself_once_nobody_holds_it(kind: str) -> None:
+    gc.disable()  # no search: what stays in a circle, or in the heap of deadlines, stays
+    try:
+        with running(Echo(), Tuning(workers=2, sessions=2)) as batcher:
+            [future] = batcher.submit([job(1, kind)], deadline_s=WAIT_S)
+            wait([future], WAIT_S)
+            kept = weakref.ref(future)
+            del future
+            until(lambda: kept() is None)
+    finally:
+        gc.enable()
 
 
 def test_an_unreadable_picture_fails_alone_before_any_run() -> None:

@@ -186,6 +186,16 @@ def test_a_locked_file_is_waited_for_and_not_set_aside(tmp_path: Path) -> None:
     assert not (tmp_path / "features.damaged").exists()
 
 
+def test_a_feature_lies_in_one_page(tmp_path: Path) -> None:
+    """3,200 numbers are 12,800 bytes: in SQLite's own pages they would lie in four."""
+    with FeatureCache(tmp_path) as cache:
+        cache.add(RECIPE, [(sha(0), np.ones(3_200, dtype=np.float32))], [])
+    with sqlite3.connect(tmp_path / "features.sqlite") as db:
+        (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
+    db.close()
+    assert page_bytes > 12_800
+
+
 # --- several processes
 
 

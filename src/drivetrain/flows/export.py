@@ -21,7 +21,7 @@ from drivetrain.bundle.manifest import Manifest
 from drivetrain.data.datasheet import write_datasheet
 from drivetrain.data.side_counts import SideCounts
 from drivetrain.flows.calibrate import Calibration
-from drivetrain.flows.evaluate import AnyEvaluation
+from drivetrain.flows.evaluate_answers import AnyEvaluation
 from drivetrain.flows.fixtures import FixtureSource, choose_fixtures
 from drivetrain.imaging.preprocess import Preprocess
 from drivetrain.inspect.model_card import ModelCard, write_model_card

@@ -35,7 +35,7 @@ STYLE_MEASURES = (
     "contrast",  # 5th to 95th percentile of it
     "colour",  # 98th percentile of the spread between red, green and blue
     "sharpness",  # of green: energy of second differences over that of first, [0, 4]; the lesser of across and down
-    "even",  # of green: share of neighbours in a row that are alike
+    "even",  # of green: share of neighbours in a row that are alike; those nearly alike count for a part
     "grain",  # of green: mean step from pixel to pixel where the picture is calmest, in the lowest tenth of its tiles
     "side",  # shorter side of the picture over that of the network's input, at most 1
 )
@@ -79,10 +79,10 @@ _SIGN = np.array([float(one.sign) for one in STYLE_DIRECTIONS])
 _BANDS, _ROWS, _COLUMNS = 7, 4, 56  # the first rows of each band; of light and colour, about so many columns
 _LUMA = (0.299, 0.587, 0.114)
 _ALONE = 4_500  # so many pixels, twice, make a sum that BLAS wakes no threads for, beside those that call
-_ONES = np.ones(_ALONE, dtype=np.float32)
+_ONES = np.ones(2 * _ALONE, dtype=np.float32)
 _TILE = 16  # pixels along a row
 _SHARES = [np.full(tile, 1 / max(1, tile), dtype=np.float32) for tile in range(_TILE + 1)]  # to take a mean with
-_ALIKE = 0.5 / 255  # a step below half a grey level
+_ALIKE = 1 / 255  # a step of a grey level is not alike at all
 _STILL = 1e-6  # energy of steps, in squares of [0, 1]: of less, sharpness cannot be told
 _USUAL_SHARPNESS = 1.2
 _NOTHING = (0.0, 0.0, 0.0, 0.0, _USUAL_SHARPNESS, 0.0, 0.0)  # told of numbers that mean nothing
@@ -100,6 +100,9 @@ class StyledPreprocess:
         self.preprocess = preprocess
         self._min_side: int | None = preprocess.ops[0]["jpeg_min_side"]
         self._size = preprocess.size
+        # of a low picture all there is in one band
+        count = max(1, min(_BANDS, self._size // _ROWS, _ALONE // self._size))
+        self._bands = count, self._size // count
         self._light = _undo_arithmetic(preprocess)
 
     def from_bytes(self, data: bytes, *, name: str, limits: DecodeLimits) -> tuple[FloatArray, FloatArray]:
@@ -124,7 +127,9 @@ class StyledPreprocess:
         share = min(1.0, side / size)
         if self._light is None:
             return np.array([*_NOTHING, share], dtype=np.float32)
-        light, bands = self._light, _take_bands(pixels)
+        light = self._light
+        count, band = self._bands
+        bands = pixels[:, : count * band].reshape(3, count, band, size)[:, :, :_ROWS]
         step = max(1, size // _COLUMNS)
         few = bands[:, :, ::2, ::step] * light.gain
         few += light.shift
@@ -138,7 +143,7 @@ class StyledPreprocess:
         spread.sort()
         low, high = _pick(luma, 0.05), _pick(luma, 0.95)
         found = (
-            float(np.dot(luma, _ONES[: len(luma)])) / len(luma),
+            _mean(luma),
             high,
             high - low,
             _pick(spread, 0.98),
@@ -153,17 +158,14 @@ def follow_directions(styles: FloatArray) -> FloatArray:
     return np.asarray(_SIGN * np.log2(_SLOPE * styles[..., _AT] + _OFFSET))
 
 
-def _take_bands(pixels: FloatArray) -> FloatArray:
-    """(3, bands, rows, w), a view: of a low picture all there is in one band."""
-    height, width = pixels.shape[1:]
-    count = max(1, min(_BANDS, height // _ROWS, _ALONE // width))
-    band = height // count
-    return pixels[:, : count * band].reshape(3, count, band, -1)[:, :, :_ROWS]
-
-
 def _pick(ordered: FloatArray, share: float) -> float:
     """The value below which `share` of these ascending ones (n,) lie."""
     return float(ordered.item(int(share * (len(ordered) - 1))))
+
+
+def _mean(values: FloatArray) -> float:
+    """Of (n,), few enough for BLAS to do it alone."""
+    return float(np.dot(values, _ONES[: len(values)])) / len(values)
 
 
 def _measure_steps(green: FloatArray, *, gain: float) -> tuple[float, float, float]:
@@ -181,7 +183,7 @@ def _measure_steps(green: FloatArray, *, gain: float) -> tuple[float, float, flo
     bend_across = _bend(one_across, across[:, :, 2:] - across[:, :, :-2], gain)
     bend_down = _bend(down[:, 1:] - down[:, :-1], down[:, 2:] - down[:, :-2], gain)
     sizes = np.abs(one_across, out=one_across)
-    even = np.count_nonzero(sizes < np.float32(_ALIKE / size)) / sizes.size
+    even = 1 - _mean(np.minimum(sizes, _ALIKE / size).ravel()) * size / _ALIKE
     tile = min(_TILE, sizes.shape[2])
     tiles = np.vecdot(sizes.reshape(-1, tile), _SHARES[tile])
     tiles.sort()

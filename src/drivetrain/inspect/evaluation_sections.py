@@ -5,22 +5,24 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from drivetrain.arrays import FloatArray
-from drivetrain.trust.belief import Belief
-from drivetrain.trust.compare import Comparison
-from drivetrain.trust.detection import Detection
-from drivetrain.trust.estimate import Rate
-from drivetrain.trust.groups import GroupComparison, GroupMeasure
-from drivetrain.trust.robustness import Condition
 
 from .report_values import number
 from .report_view import percent
+
+if TYPE_CHECKING:  # their scipy.optimize takes 0.12 s, and a report of a training needs none of them
+    from drivetrain.trust.belief import Belief
+    from drivetrain.trust.compare import Comparison
+    from drivetrain.trust.detection import Detection
+    from drivetrain.trust.estimate import Rate
+    from drivetrain.trust.groups import GroupComparison, GroupMeasure
+    from drivetrain.trust.robustness import Condition
 
 __all__ = [
     "ForeignCard",

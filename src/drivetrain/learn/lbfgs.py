@@ -18,7 +18,8 @@ from drivetrain.arrays import FloatArray
 __all__ = ["minimise"]
 
 _Objective = Callable[[FloatArray], tuple[float, FloatArray]]
-_Pair = tuple[FloatArray, FloatArray, float]  # step s, change of gradient y, 1 / (s . y)
+_Inverse = Callable[[FloatArray], FloatArray]  # gradient (d,) -> about curvature^-1 gradient; symmetric, positive
+_Pair = tuple[FloatArray, FloatArray, float, float]  # step s, change of gradient y, 1 / (s . y), y . inverse(y)
 _MEMORY = 10  # pairs that stand for the curvature
 _MAX_STEPS = 500
 _MAX_TRIES = 12  # of a step's length; a convex function takes one or two
@@ -26,10 +27,13 @@ _LEAST_GAIN = 1e-9  # relative, of a step; below it is the noise of float32 sums
 _ENOUGH_DESCENT, _ENOUGH_CURVATURE = 1e-4, 0.9  # the weak Wolfe conditions
 
 
-def minimise(objective: _Objective, start: FloatArray, *, tolerance: float) -> FloatArray:
+def minimise(
+    objective: _Objective, start: FloatArray, *, tolerance: float, inverse: _Inverse | None = None
+) -> FloatArray:
     """The float64 point (d,) where no entry of the gradient is above `tolerance`, or where no step gains any more.
 
     objective gives value and gradient (d,) at a point (d,); it must be convex, or the point is a local minimum.
+    `inverse` is what is known beforehand of the curvature, up to a factor: the better, the fewer steps; None: nothing.
     """
     point: FloatArray = np.asarray(start, dtype=np.float64)
     value, gradient = objective(point)
@@ -37,8 +41,8 @@ def minimise(objective: _Objective, start: FloatArray, *, tolerance: float) -> F
     for _ in range(_MAX_STEPS):
         if float(np.abs(gradient).max()) <= tolerance:
             break
-        direction = -_apply_inverse_curvature(gradient, pairs)
-        length = 1.0 if pairs else 1.0 / max(1.0, float(np.abs(gradient).sum()))
+        direction = -_apply_inverse_curvature(gradient, pairs, inverse)
+        length = 1.0 if pairs or inverse else 1.0 / max(1.0, float(np.abs(gradient).sum()))
         found = _search(objective, point, value, gradient, direction, length)
         if found is None:
             break
@@ -48,21 +52,24 @@ def minimise(objective: _Objective, start: FloatArray, *, tolerance: float) -> F
         point, value, gradient = next_point, next_value, next_gradient
         if gain <= _LEAST_GAIN * max(1.0, abs(value)):
             break
-        pairs.append((step, change, 1.0 / float(step @ change)))  # above 0 by the curvature condition
+        scale = 1.0 / float(step @ change)  # above 0 by the curvature condition
+        pairs.append((step, change, scale, float(change @ (inverse(change) if inverse else change))))
     return point
 
 
-def _apply_inverse_curvature(gradient: FloatArray, pairs: deque[_Pair]) -> FloatArray:
-    """H^-1 gradient, H as the last steps have shown it: the two-loop recursion."""
+def _apply_inverse_curvature(gradient: FloatArray, pairs: deque[_Pair], inverse: _Inverse | None) -> FloatArray:
+    """H^-1 gradient, H as the last steps have shown it and else as `inverse` has it: the two-loop recursion."""
     vector = gradient.copy()
     weights: list[float] = []
-    for step, change, scale in reversed(pairs):
+    for step, change, scale, _ in reversed(pairs):
         weights.append(scale * float(step @ vector))
         vector -= weights[-1] * change
+    if inverse:
+        vector = inverse(vector)
     if pairs:
-        step, change, scale = pairs[-1]
-        vector /= scale * float(change @ change)
-    for (step, change, scale), weight in zip(pairs, reversed(weights), strict=True):
+        _, _, scale, length = pairs[-1]
+        vector /= scale * length
+    for (step, change, scale, _), weight in zip(pairs, reversed(weights), strict=True):
         vector += (weight - scale * float(change @ vector)) * step
     return vector
 

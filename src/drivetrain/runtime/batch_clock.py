@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
+from weakref import ref
 
 from drivetrain.errors import DeadlinePassed
 
@@ -22,7 +23,8 @@ class Deadlines:
     def __init__(self, *, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._changed = threading.Condition(threading.Lock())
-        self._heap: list[tuple[float, int, float, Future[Any]]] = []  # when, a number against ties, how long, whose
+        # when, a number against ties, how long, whose: weakly, for what is answered must not stay until its time comes
+        self._heap: list[tuple[float, int, float, ref[Future[Any]]]] = []
         self._numbers = itertools.count()
         self._sweep_at = _SWEEP_AT
         self._is_closed = False
@@ -30,13 +32,13 @@ class Deadlines:
         self._thread.start()
 
     def add(self, future: Future[Any], seconds: float) -> None:
-        """From now on it has so long."""
+        """From now on it has so long; whoever will answer it holds it until then."""
         when = self._clock() + seconds
         with self._changed:
             is_next = not self._heap or when < self._heap[0][0]
-            heapq.heappush(self._heap, (when, next(self._numbers), seconds, future))
+            heapq.heappush(self._heap, (when, next(self._numbers), seconds, ref(future)))
             if len(self._heap) >= self._sweep_at:
-                self._heap = [entry for entry in self._heap if not entry[3].done()]
+                self._heap = [entry for entry in self._heap if not _is_over(entry[3])]
                 heapq.heapify(self._heap)
                 self._sweep_at = max(_SWEEP_AT, 2 * len(self._heap))
             if is_next:
@@ -56,6 +58,7 @@ class Deadlines:
         while (due := self._wait()) is not None:
             for seconds, future in due:
                 _end(future, seconds)
+            del due, future  # not until the next one is due
 
     def _wait(self) -> list[tuple[float, Future[Any]]] | None:
         """Those whose time is up, at least one; None once closed."""
@@ -64,12 +67,20 @@ class Deadlines:
                 now = self._clock()
                 due = []
                 while self._heap and self._heap[0][0] <= now:
-                    _, _, seconds, future = heapq.heappop(self._heap)
-                    due.append((seconds, future))
+                    _, _, seconds, whose = heapq.heappop(self._heap)
+                    future = whose()
+                    if future is not None:
+                        due.append((seconds, future))
+                    del future
                 if due:
                     return due
                 self._changed.wait(self._heap[0][0] - now if self._heap else None)
         return None
+
+
+def _is_over(whose: ref[Future[Any]]) -> bool:
+    future = whose()
+    return future is None or future.done()
 
 
 def _end(future: Future[Any], seconds: float) -> None:

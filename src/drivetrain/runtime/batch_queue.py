@@ -20,6 +20,8 @@ __all__ = ["BatchQueue", "Item", "Step"]
 
 _RETRY_MOST_S = 30
 _PACE_SHARE = 0.05  # of the newest picture in the running mean of their seconds
+_SETTLED: Future[Answer] = Future()
+_SETTLED.cancel()
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +32,7 @@ class Item:
     must not fill the memory while none of them is counted as waiting.
     """
 
-    future: Future[Answer]
+    future: Future[Answer]  # once it is settled, one that always was: its callbacks hold this item, in a circle
     begun: float  # when it was submitted
     job: PictureJob | None = None  # until it is prepared
     pixels: FloatArray | None = None  # (3, h, w), once it is ready for the network
@@ -41,8 +43,9 @@ class Item:
     where: deque[Item] | None = None  # the line it stands in, if any
 
     def release(self) -> None:
-        """Let go of the picture."""
+        """Let go of the picture, and of the future."""
         self.job = self.pixels = self.style = None
+        self.future = _SETTLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,8 @@ class BatchQueue:
         """A step of kind "run" is over, well or not."""
         with self._changed:
             self._running -= 1
-            self._changed.notify()
+            if self._raw or self._ready:  # else nobody has a reason to wake
+                self._changed.notify()
 
     def pace(self, seconds: float) -> None:
         """A picture cost a worker so long; when those who find no room may come again is told by it."""

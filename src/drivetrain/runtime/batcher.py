@@ -105,6 +105,7 @@ class Batcher:
         self._workers.join(_JOIN_S)
 
     def _enter(self, items: list[Item], deadline_s: float | None) -> list[Future[Answer]]:
+        futures = [item.future for item in items]  # an item that is settled holds its own no more
         self._live.update(items)  # before they can be reached: `close` ends all that are in here
         try:
             self._queue.put(items)
@@ -114,11 +115,11 @@ class Batcher:
                 self._meter.finished("rejected", None)
             raise
         self._meter.pending(len(items))
-        for item in items:
-            item.future.add_done_callback(partial(self._leave, item))
+        for item, future in zip(items, futures, strict=True):
+            future.add_done_callback(partial(self._leave, item))
             if deadline_s is not None:
-                self._deadlines.add(item.future, deadline_s)
-        return [item.future for item in items]
+                self._deadlines.add(future, deadline_s)
+        return futures
 
     def _leave(self, item: Item, future: Future[Answer]) -> None:
         """Called once for every item, in the thread that settled it."""

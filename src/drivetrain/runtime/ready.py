@@ -11,7 +11,7 @@ from drivetrain.imaging.decode import DecodeLimits
 
 from .batch_types import Tuning
 from .device import Device, find_device
-from .memory import give_memory_back
+from .memory import settle_memory
 from .predictor import Predictor
 from .tuning import (
     Found,
@@ -111,7 +111,7 @@ def _open(bundle: Bundle, device: Device, *, limits: DecodeLimits, threads: int,
     tuning = kept or default_tuning(threads, device=device)
     wanted = tuning.threads_of_sessions
     predictor = Predictor(bundle, limits=limits, threads=threads, session_threads=wanted, device=device)
-    give_memory_back()
+    settle_memory()
     return Ready(predictor=predictor, tuning=tuning, is_tuned=kept is not None)
 
 

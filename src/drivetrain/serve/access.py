@@ -42,7 +42,8 @@ class Access:
             nonlocal code, may_retry, is_whole
             if message["type"] == "http.response.start":
                 code = str(message["status"])
-                may_retry = any(name.lower() == b"retry-after" for name, _ in message.get("headers", ()))
+                if code[0] != "2":
+                    may_retry = any(name.lower() == b"retry-after" for name, _ in message.get("headers", ()))
             elif message["type"] == "http.response.body":
                 is_whole = not message.get("more_body", False)
             await send(message)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from drivetrain.errors import InvalidConfig
+from drivetrain.runtime.memory import rarer_searches
 from drivetrain.settings import Settings
 
 from .access import Access
@@ -29,6 +31,7 @@ from .registry import ModelRegistry
 from .routes import docs, feedback, health, login, pages, predict, repository, v2
 from .routes import metrics as metrics_page
 from .service import Service
+from .shortcut import Shortcut
 
 if TYPE_CHECKING:
     from drivetrain.store.store import Store
@@ -66,11 +69,12 @@ def create_app(model: ServedModel | None, settings: Settings, *, store: Store | 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         registry.open()
-        try:
-            yield
-        finally:
-            await asyncio.to_thread(registry.close, drain_s=settings.shutdown_grace_s)
-            app.state.url_fetcher.close()
+        with rarer_searches():
+            try:
+                yield
+            finally:
+                await asyncio.to_thread(registry.close, drain_s=settings.shutdown_grace_s)
+                app.state.url_fetcher.close()
 
     app = FastAPI(
         title="drivetrain",
@@ -96,6 +100,8 @@ def create_app(model: ServedModel | None, settings: Settings, *, store: Store | 
 
 def _add_doors(app: FastAPI, gate: Gate, settings: Settings) -> None:
     """What every request passes before its route; the last one added is the outermost."""
+    often = [route for route in predict.router.routes if isinstance(route, APIRoute)]
+    app.add_middleware(Shortcut, routes=often)
     app.add_middleware(Gatekeeper, gate=gate)
     app.add_middleware(Doorkeeper, lifecycle=app.state.lifecycle)
     app.add_middleware(v2.OneSlash)  # around whatever judges by the path

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["encode_json", "open_batcher", "wait_for"]
 
 _STUCK_AFTER_TIMEOUTS = 2  # a thread on one picture for so many deadlines will not come back
-_WATCH_AFTER_S = 0.05  # most answers are there before: then nobody needs to watch whether the client leaves
+_WATCH_AFTER_S = 0.2  # most answers are there before: then nobody needs to watch whether the client leaves
 
 
 def open_batcher(model: ServedModel, settings: Settings, meter: Meter) -> Batcher:
@@ -47,43 +47,55 @@ async def wait_for(futures: Sequence[Future[Answer]], receive: Receive) -> list[
 
     However it ends, what has not begun is dropped.
     """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[bool] = loop.create_future()  # whether all are there; False: the client left
-    left = len(futures)
-    watcher: asyncio.Future[None] | None = None
-
-    def one_more() -> None:
-        nonlocal left
-        left -= 1
-        if not left and not done.done():
-            done.set_result(True)
-
-    def watch() -> None:
-        nonlocal watcher
-        watcher = asyncio.ensure_future(_client_leaves(receive))
-        watcher.add_done_callback(left_alone)
-
-    def left_alone(_: asyncio.Future[None]) -> None:
-        if not done.done():
-            done.set_result(False)
-
-    def tell(_: Future[Answer]) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(one_more)
-
-    timer = loop.call_later(_WATCH_AFTER_S, watch)
+    wait = _Wait(asyncio.get_running_loop(), len(futures), receive)
     for future in futures:
-        future.add_done_callback(tell)
+        future.add_done_callback(wait.one_is_there)
     try:
-        if not await done:
+        if not await wait.done:
             raise ClientGone
         return [_outcome(future, is_one_of_many=len(futures) > 1) for future in futures]
     finally:
-        timer.cancel()
-        if watcher is not None:
-            watcher.cancel()
+        wait.close()
         for future in futures:
             future.cancel()
+
+
+class _Wait:
+    """For the last of several futures, or for the client to leave."""
+
+    __slots__ = ("_left", "_loop", "_receive", "_timer", "_watcher", "done")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, count: int, receive: Receive) -> None:
+        self.done: asyncio.Future[bool] = loop.create_future()  # whether all are there; False: the client left
+        self._loop = loop
+        self._left = count
+        self._receive = receive
+        self._watcher: asyncio.Future[None] | None = None
+        self._timer = loop.call_later(_WATCH_AFTER_S, self._watch)
+
+    def one_is_there(self, _: Future[Answer]) -> None:
+        """Called in the thread that has the answer."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._count)
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _count(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._end(True)
+
+    def _watch(self) -> None:
+        self._watcher = asyncio.ensure_future(_client_leaves(self._receive))
+        self._watcher.add_done_callback(lambda _: self._end(False))
+
+    def _end(self, is_all: bool) -> None:
+        if not self.done.done():
+            self.done.set_result(is_all)
 
 
 def encode_json(value: object) -> bytes:

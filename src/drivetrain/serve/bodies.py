@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -40,6 +40,7 @@ REQUEST_MAX_BYTES = 500_000_000
 _JSON_MAX_BYTES = 70_000_000  # a picture of 50 MB in base64; what is larger comes better as it is
 _FRAMING_BYTES = 4096  # a form's boundaries and headers, for each picture
 _NAME_MAX_CHARS = 255
+_LENGTH = re.compile(r"\d{1,18}")
 _ALLOWED = "image/*, application/octet-stream, multipart/form-data or application/json"
 
 BodyKind = Literal["raw", "form", "json"]
@@ -147,7 +148,8 @@ async def read_raw(request: Request, limits: Limits, lease: Lease) -> bytes:
 
 async def read_all(request: Request, max_bytes: int, idle_s: float, lease: Lease) -> bytes:
     """The whole body; raises TooLarge as soon as it is longer."""
-    chunks = [chunk async for chunk in _stream(request, max_bytes, idle_s, lease)]
+    chunks = list[bytes]()
+    await _receive(request, max_bytes, idle_s, lease, chunks.append)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
@@ -160,8 +162,7 @@ async def read_form(request: Request, limits: Limits, lease: Lease) -> list[Uplo
     files = _FormFiles(limits)
     try:
         parser = MultipartParser(boundary, files.callbacks())
-        async for chunk in _stream(request, limits.request_bytes, limits.idle_s, lease):
-            parser.write(chunk)
+        await _receive(request, limits.request_bytes, limits.idle_s, lease, parser.write)
     except FormParserError as exc:
         raise InvalidInput("body", got="a broken form", want="multipart/form-data") from exc
     if not files.is_complete:
@@ -174,9 +175,12 @@ async def read_form(request: Request, limits: Limits, lease: Lease) -> list[Uplo
     return files.uploads
 
 
-async def _stream(request: Request, max_bytes: int, idle_s: float, lease: Lease) -> AsyncIterator[bytes]:
+async def _receive(
+    request: Request, max_bytes: int, idle_s: float, lease: Lease, take: Callable[[bytes], object]
+) -> None:
+    """Hand on each chunk as it comes; no async generator, which the loop would keep in a list of its own."""
     declared = request.headers.get("content-length", "")
-    if re.fullmatch(r"\d{1,18}", declared) and int(declared) > max_bytes:
+    if _LENGTH.fullmatch(declared) and int(declared) > max_bytes:
         raise _too_many_bytes("body", declared, max_bytes)
     receive, size, more = request.receive, 0, True
     while more:
@@ -196,7 +200,7 @@ async def _stream(request: Request, max_bytes: int, idle_s: float, lease: Lease)
             raise _too_many_bytes("body", f"more than {max_bytes}", max_bytes)
         lease.take(len(chunk))
         if chunk:
-            yield chunk
+            take(chunk)
 
 
 def _too_many_bytes(what: str, got: str, max_bytes: int) -> TooLarge:

@@ -54,6 +54,7 @@ class Edge:
     def __init__(self, app: ASGIApp, *, embed_from: str = "none") -> None:
         self._app = app
         self._headers = [(b"content-security-policy", content_security_policy(embed_from).encode()), *_SAFE_HEADERS]
+        self._names = frozenset({b"x-request-id", b"strict-transport-security", *(name for name, _ in self._headers)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,7 +73,8 @@ class Edge:
             if message["type"] == "http.response.start":
                 is_started = True
                 own = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(pair for pair in extra if pair[0] not in own)]
+                given = extra if own.isdisjoint(self._names) else [pair for pair in extra if pair[0] not in own]
+                message["headers"] = [*message["headers"], *given]
                 if b"cache-control" not in own:  # what did not say that it may be kept is for one caller alone
                     message["headers"].append((b"cache-control", b"no-store"))
             await send(message)
@@ -88,7 +90,8 @@ class Edge:
 def _refusal(scope: Scope, request_id: str) -> Response | None:
     """For a head that no client of ours needs; the connection bounds its bytes only where they come in pieces."""
     size = len(scope["path"]) + len(scope["query_string"])
-    size += sum(len(name) + len(value) for name, value in scope["headers"])
+    for name, value in scope["headers"]:
+        size += len(name) + len(value)
     if len(scope["headers"]) <= HEADERS_MAX and size <= HEAD_MAX_BYTES:
         return None
     message = f"headers: got {len(scope['headers'])} of {size} bytes; want at most {HEADERS_MAX} of {HEAD_MAX_BYTES}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
@@ -95,8 +96,8 @@ class Metrics:
     def request_ended(self, *, route: str, method: str, code: str, seconds: float) -> None:
         """Its answer is out, or its client has left."""
         self._http.in_progress.dec()
-        self._http.requests.labels(route, method if method in _METHODS else "OTHER", code).inc()
-        self._http.seconds.labels(route).observe(seconds)
+        self._http.of(route, method if method in _METHODS else "OTHER", code).inc()
+        self._http.seconds_of(route).observe(seconds)
 
     def malformed(self, code: int) -> None:
         """A client sent what is no HTTP, or no end of it, and was told so: no route ever saw it."""
@@ -105,7 +106,7 @@ class Metrics:
     def inference(self, *, model_name: str, model_version: str, outcome: Outcome) -> None:
         """A request for answers ended so; names are empty where it failed before a model was found for it."""
         version = _version_of(model_name, model_version) if model_name else ""
-        self._of_models.requests.labels(_plain(model_name), version, outcome).inc()
+        self._of_models.requests_of(_plain(model_name), version, outcome).inc()
 
     def feedback(self, verdict: str) -> None:
         """A caller said of an answer: right, wrong or unsure."""
@@ -136,7 +137,6 @@ class ModelMeter:
     def __init__(self, families: _ModelFamilies, name: str, version: str) -> None:
         labels = (name, version)
         self._labels = labels
-        self._families = families
         self._pending = families.pending.labels(*labels)
         self._batches = families.batches.labels(*labels)
         self._sizes = families.sizes.labels(*labels)
@@ -146,6 +146,7 @@ class ModelMeter:
         self._unknown = families.unknown.labels(*labels)
         self._abstained = families.abstained.labels(*labels)
         self._shown: frozenset[str] = frozenset()
+        self._predictions = cache(lambda shown: families.predictions.labels(*labels, shown))
 
     def pending(self, items: int) -> None:
         """So many more wait or are in work; fewer where it is negative."""
@@ -179,7 +180,7 @@ class ModelMeter:
             self._shown = frozenset(list(answer.probabilities)[:CLASSES_SHOWN])
         for label in labels:
             shown = _plain(label) if label in self._shown else _OTHER
-            self._families.predictions.labels(*self._labels, shown).inc()
+            self._predictions(shown).inc()
             self._confidence.observe(answer.probabilities[label])
 
 
@@ -204,6 +205,8 @@ class _HttpFamilies:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.of = cache(self.requests.labels)  # the library looks them up under a lock, and reads them as text first
+        self.seconds_of = cache(self.seconds.labels)
 
 
 class _ModelFamilies:
@@ -219,6 +222,7 @@ class _ModelFamilies:
             return Gauge(f"drivetrain_{name}", text, names, multiprocess_mode=mode, registry=registry)
 
         self.requests = counter("inference_requests", "Requests for answers, by how they ended.", "outcome")
+        self.requests_of = cache(self.requests.labels)
         self.items = counter("inference_items", "Pictures, by how they ended.", "outcome")
         self.batches = counter("inference_batches", "Runs of the network.")
         self.sizes = histogram("inference_batch_size", "Pictures in a run of the network.", _SIZES)

@@ -128,7 +128,8 @@ class Gate:
 
 def session_token(headers: Headers) -> str | None:
     """The session cookie's value."""
-    return cookie_parser(headers.get("cookie", "")).get(SESSION_COOKIE) or None
+    sent = headers.get("cookie")
+    return None if sent is None else cookie_parser(sent).get(SESSION_COOKIE) or None
 
 
 def key_of(headers: Headers) -> str | None:

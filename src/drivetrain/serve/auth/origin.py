@@ -20,7 +20,9 @@ __all__ = ["SAFE_METHODS", "HostRule", "address_of", "check_site", "is_from_here
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 # What a proxy adds. Behind one, everybody's address is the proxy's: nobody is "this machine" then.
-_PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+_PROXY_HEADERS = frozenset(
+    {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via"}
+)
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?")
 
 
@@ -97,7 +99,7 @@ def _address(host: str) -> str:
 
 def is_from_here(scope: Scope, headers: Headers) -> bool:
     """Whether it left this machine, and no proxy passed it on."""
-    return is_loopback(address_of(scope)) and not any(name in headers for name in _PROXY_HEADERS)
+    return is_loopback(address_of(scope)) and _PROXY_HEADERS.isdisjoint(name for name, _ in headers.raw)
 
 
 @lru_cache(maxsize=4096)

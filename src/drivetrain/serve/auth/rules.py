@@ -66,6 +66,19 @@ RULES = (
 _ADMIN_ONLY = Rule("", "", "admin")
 
 
+def _search(method: str, path: str) -> Rule:
+    return next((rule for rule in RULES if rule.fits(method, path)), _ADMIN_ONLY)
+
+
+# what the search finds for the paths without a star: most requests, at a tenth of its cost
+_PLAIN = {
+    (method, rule.pattern): _search(method, rule.pattern)
+    for rule in RULES
+    if "*" not in rule.pattern
+    for method in rule.methods.split()
+}
+
+
 def rule_for(method: str, path: str) -> Rule:
     """The row for a request; `path` is decoded once, as the router sees it."""
-    return next((rule for rule in RULES if rule.fits(method, path)), _ADMIN_ONLY)
+    return _PLAIN.get((method, path)) or _search(method, path)

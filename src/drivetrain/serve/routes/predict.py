@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
@@ -72,7 +72,7 @@ def asked_model(request: Request) -> tuple[str | None, str | None]:
 
 
 async def _answer(request: Request, service: Service, served: Served, lease: Lease, asked: PictureRequest) -> Response:
-    items = await asyncio.gather(*(_fetched(request, item, lease) for item in asked.items))
+    items = await _fetched_all(request, asked.items, lease)
     told = await answer_uploads(request, service, served, items)
     if (store := store_of(request)) is not None:
         told = await remember(request, store, served, items, told)
@@ -92,11 +92,19 @@ def _one(told: Told, request_id: str) -> Response:
     return ErrorResponse(500, internal_item("picture", request_id), request_id)
 
 
-async def _fetched(
-    request: Request, item: Upload | UrlItem | tuple[str, DrivetrainError], lease: Lease
-) -> Upload | tuple[str, DrivetrainError]:
-    if not isinstance(item, UrlItem):
-        return item
+async def _fetched_all(
+    request: Request, items: Sequence[Upload | UrlItem | tuple[str, DrivetrainError]], lease: Lease
+) -> list[Upload | tuple[str, DrivetrainError]]:
+    """The same, with pictures for addresses; those are fetched together."""
+    fetched = iter(
+        await asyncio.gather(*(_fetched(request, item, lease) for item in items if isinstance(item, UrlItem)))
+        if any(isinstance(item, UrlItem) for item in items)  # to gather nothing takes a turn of the event loop
+        else []
+    )
+    return [next(fetched) if isinstance(item, UrlItem) else item for item in items]
+
+
+async def _fetched(request: Request, item: UrlItem, lease: Lease) -> Upload | tuple[str, DrivetrainError]:
     content = await url_fetcher_of(request).fetch(item.url, "url")
     if isinstance(content, DrivetrainError):
         return item.name, content
