@@ -66,7 +66,8 @@ def _less(predictor: Predictor, data: bytes, *, known: bool, style: bool) -> obj
 def _in_turns(
     pictures: list[bytes], whole: Callable[[bytes], object], least: Callable[[bytes], object], warm_up: int
 ) -> tuple[float, float]:
-    """Median seconds a picture of each, alternating which comes first."""
+    """Median seconds of the one, and that less the median of what the one took longer for the same picture at the same
+    moment, alternating which comes first."""
     for data in pictures[:warm_up]:
         whole(data), least(data)
     seconds: tuple[list[float], list[float]] = ([], [])
@@ -76,4 +77,5 @@ def _in_turns(
                 begun = time.perf_counter()
                 (whole, least)[which](data)
                 seconds[which].append(time.perf_counter() - begun)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
+    took = statistics.median(seconds[0])
+    return took, took - statistics.median(a - b for a, b in zip(*seconds, strict=True))

@@ -106,7 +106,7 @@ def test_every_direction_was_tried_and_none_reads_beyond_the_measures() -> None:
 def test_known_pictures_give_known_measures() -> None:
     white = style(Image.new("RGB", (300, 300), "white"))
     assert white[AT["brightness"]] == pytest.approx(1, abs=1e-4)
-    assert white[[AT["contrast"], AT["colour"]]] == pytest.approx([0, 0], abs=1e-4)
+    assert white[[AT["contrast"], AT["colour"]]] == pytest.approx([0, 0], abs=2e-3)
     assert white[[AT["even"], AT["side"]]] == pytest.approx([1, 1])
     assert white[AT["sharpness"]] == pytest.approx(1.2, abs=0.01)  # nothing to judge by is no fault
     red = style(Image.new("RGB", (300, 300), "red"))
@@ -123,26 +123,23 @@ def test_measures_are_those_of_a_slow_direct_computation(noise: float) -> None:
     image = add_noise(photograph(3, size=(SIDE, SIDE)), noise)
     pixels = np.asarray(image).astype(float).reshape(7, 32, SIDE, 3) / 255
     green = pixels[..., 1]
-    rows = green[:, [0, 2]].reshape(-1, SIDE)
+    rows = green[:, [0, 2], :209].reshape(-1, 209)
     across = (np.diff(rows, n=2) ** 2).mean() / (np.diff(rows) ** 2).mean()
     columns = green[::2, :4]
     down = (np.diff(columns, n=2, axis=1) ** 2).mean() / (np.diff(columns, axis=1) ** 2).mean()
     told = style(image)
-    # from steps of two, not of second differences
-    assert told[AT["sharpness"]] == pytest.approx(min(across, down), rel=0.2)
-    sizes = np.abs(np.diff(green[:, [0, 2]]))[:, :, :208]
-    tiles = [row[at : at + 16].mean() for row in sizes.reshape(14, -1) for at in range(0, 208, 16)]
+    assert told[AT["sharpness"]] == pytest.approx(min(across, down), rel=1e-3)
+    sizes = np.abs(np.diff(rows))
     assert told[AT["even"]] == pytest.approx(1 - np.minimum(255 * sizes, 1).mean(), abs=1e-3)
-    assert told[AT["grain"]] == pytest.approx(sorted(tiles)[int(0.1 * (len(tiles) - 1))], abs=1e-5)
-    few = pixels[:, [0, 2], ::4]
-    levels = np.sort(few @ [0.299, 0.587, 0.114], axis=None)
-    spread = np.sort(few.max(axis=-1) - few.min(axis=-1), axis=None)
-    for name, ordered, share in (("highlights", levels, 0.95), ("colour", spread, 0.98)):
-        assert told[AT[name]] == pytest.approx(ordered[int(share * (len(ordered) - 1))], abs=1e-5)
-    assert told[AT["brightness"]] == pytest.approx(levels.mean(), abs=1e-5)
-    assert told[AT["contrast"]] == pytest.approx(
-        told[AT["highlights"]] - levels[int(0.05 * (len(levels) - 1))], abs=1e-5
-    )
+    tiles = np.sort([row[at : at + 16].mean() for row in sizes for at in range(0, 208, 16)])
+    assert told[AT["grain"]] == pytest.approx(tiles[len(tiles) // 10], abs=1e-4)
+    few = pixels[:, [0, 2], ::4].reshape(-1, 3)
+    luma = few @ [0.299, 0.587, 0.114]
+    assert told[AT["brightness"]] == pytest.approx(luma.mean(), abs=1e-5)
+    assert told[AT["contrast"]] == pytest.approx(luma.std(), abs=1e-4)
+    assert told[AT["highlights"]] == pytest.approx(min(1, luma.mean() + 2 * luma.std()), abs=1e-4)
+    apart = np.square(few - np.roll(few, 1, axis=1)).sum(axis=1) / 2
+    assert told[AT["colour"]] == pytest.approx(np.sqrt(apart.mean()), abs=1e-4)
 
 
 def test_the_numbers_of_a_network_do_not_matter() -> None:

@@ -134,7 +134,7 @@ class PictureOps:
 
     def from_bytes(self, data: bytes, *, name: str, limits: DecodeLimits) -> Image.Image:
         """An encoded picture after the ops. Raises UnreadablePicture."""
-        return self._run(decode_picture(data, name=name, limits=limits, min_side=self._min_side))
+        return self.run(decode_picture(data, name=name, limits=limits, min_side=self._min_side))
 
     def from_image(self, image: Image.Image) -> Image.Image:
         """A PIL picture after the ops; it may be the same object, but its pixels are never changed in place.
@@ -144,9 +144,10 @@ class PictureOps:
         if 0 in image.size:
             raise InvalidInput("picture", got=f"{image.width} x {image.height} pixels", want="at least one pixel")
         load_pixels(image, name="picture")
-        return self._run(to_rgb(image))
+        return self.run(to_rgb(image))
 
-    def _run(self, image: Image.Image) -> Image.Image:
+    def run(self, image: Image.Image) -> Image.Image:
+        """What `decode_picture` gave, after the ops."""
         for step in self._steps:
             image = step(image)
         return image
@@ -172,6 +173,10 @@ class Preprocess:
     def from_bytes(self, data: bytes, *, name: str, limits: DecodeLimits) -> FloatArray:
         """An encoded picture as float32 (3, size, size). Raises UnreadablePicture."""
         return self._to_numbers(self._pictures.from_bytes(data, name=name, limits=limits))
+
+    def from_decoded(self, image: Image.Image) -> FloatArray:
+        """What `decode_picture` gave, as float32 (3, size, size)."""
+        return self._to_numbers(self._pictures.run(image))
 
     def from_image(self, image: Image.Image) -> FloatArray:
         """A PIL picture as float32 (3, size, size), decoded at full size; its pixels are never changed in place.

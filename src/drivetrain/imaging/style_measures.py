@@ -8,6 +8,7 @@ caches, and takes several times what it takes in a loop of its own.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +32,9 @@ __all__ = [
 STYLE_MEASURES_VERSION = 2  # of all below: neither a cache nor a bundle may mix two
 STYLE_MEASURES = (
     "brightness",  # mean luminance
-    "highlights",  # its 95th percentile
-    "contrast",  # 5th to 95th percentile of it
-    "colour",  # 98th percentile of the spread between red, green and blue
+    "highlights",  # two standard deviations above it
+    "contrast",  # the standard deviation
+    "colour",  # how far red, green and blue are apart: root mean square, 1 for pure colours
     "sharpness",  # of green: energy of second differences over that of first, [0, 4]; the lesser of across and down
     "even",  # of green: share of neighbours in a row that are alike; those nearly alike count for a part
     "grain",  # of green: mean step from pixel to pixel where the picture is calmest, in the lowest tenth of its tiles
@@ -78,8 +79,8 @@ _SIGN = np.array([float(one.sign) for one in STYLE_DIRECTIONS])
 
 _BANDS, _ROWS, _COLUMNS = 7, 4, 56  # the first rows of each band; of light and colour, about so many columns
 _LUMA = (0.299, 0.587, 0.114)
-_ALONE = 4_500  # so many pixels, twice, make a sum that BLAS wakes no threads for, beside those that call
-_ONES = np.ones(2 * _ALONE, dtype=np.float32)
+_ALONE = 4_500  # so many pixels of bands at most, however large the input: more tell no more
+_LEVELS = 65_535
 _TILE = 16  # pixels along a row
 _SHARES = [np.full(tile, 1 / max(1, tile), dtype=np.float32) for tile in range(_TILE + 1)]  # to take a mean with
 _ALIKE = 1 / 255  # a step of a grey level is not alike at all
@@ -87,7 +88,7 @@ _STILL = 1e-6  # energy of steps, in squares of [0, 1]: of less, sharpness canno
 _USUAL_SHARPNESS = 1.2
 _NOTHING = (0.0, 0.0, 0.0, 0.0, _USUAL_SHARPNESS, 0.0, 0.0)  # told of numbers that mean nothing
 _OFF, _FAR = 0.01, 1e6  # by so much black and white may come back wrong, and by such factors
-_LEAST_SIDE = 8  # pixels: of a smaller input neither sharpness nor evenness can be told
+_LEAST = 4  # pixels, rows as columns: of fewer neither sharpness nor evenness can be told
 
 
 class StyledPreprocess:
@@ -107,7 +108,9 @@ class StyledPreprocess:
 
     def from_bytes(self, data: bytes, *, name: str, limits: DecodeLimits) -> tuple[FloatArray, FloatArray]:
         """(pixels, style) of an encoded picture. Raises UnreadablePicture."""
-        return self.from_image(decode_picture(data, name=name, limits=limits, min_side=self._min_side))
+        image = decode_picture(data, name=name, limits=limits, min_side=self._min_side)
+        pixels = self.preprocess.from_decoded(image)
+        return pixels, self.measure(pixels, side=min(image.size))
 
     def from_image(self, image: Image.Image) -> tuple[FloatArray, FloatArray]:
         """(pixels, style) of a PIL picture; raises as `Preprocess.from_image`."""
@@ -127,30 +130,10 @@ class StyledPreprocess:
         share = min(1.0, side / size)
         if self._light is None:
             return np.array([*_NOTHING, share], dtype=np.float32)
-        light = self._light
         count, band = self._bands
         bands = pixels[:, : count * band].reshape(3, count, band, size)[:, :, :_ROWS]
-        step = max(1, size // _COLUMNS)
-        few = bands[:, :, ::2, ::step] * light.gain
-        few += light.shift
-        red, green, blue = few.reshape(3, -1)
-        luma = _LUMA[0] * red
-        luma += _LUMA[1] * green
-        luma += _LUMA[2] * blue
-        luma.sort()
-        spread = np.maximum(np.maximum(red, green), blue)
-        spread -= np.minimum(np.minimum(red, green), blue)
-        spread.sort()
-        low, high = _pick(luma, 0.05), _pick(luma, 0.95)
-        found = (
-            _mean(luma),
-            high,
-            high - low,
-            _pick(spread, 0.98),
-            *_measure_steps(bands[1], gain=light.green),
-            share,
-        )
-        return np.array(found, dtype=np.float32)
+        few = bands[:, :, ::2, :: max(1, size // _COLUMNS)].reshape(3, -1)
+        return np.array([*self._light.measure(few), *_measure_steps(bands[1], self._light.gain[1]), share], np.float32)
 
 
 def follow_directions(styles: FloatArray) -> FloatArray:
@@ -158,56 +141,66 @@ def follow_directions(styles: FloatArray) -> FloatArray:
     return np.asarray(_SIGN * np.log2(_SLOPE * styles[..., _AT] + _OFFSET))
 
 
-def _pick(ordered: FloatArray, share: float) -> float:
-    """The value below which `share` of these ascending ones (n,) lie."""
-    return float(ordered.item(int(share * (len(ordered) - 1))))
-
-
-def _mean(values: FloatArray) -> float:
-    """Of (n,), few enough for BLAS to do it alone."""
-    return float(np.dot(values, _ONES[: len(values)])) / len(values)
-
-
-def _measure_steps(green: FloatArray, *, gain: float) -> tuple[float, float, float]:
+def _measure_steps(green: FloatArray, gain: float) -> tuple[float, float, float]:
     """Sharpness, evenness and grain of (bands, rows, w); `gain` takes a difference to light.
 
-    Second differences follow from steps of one pixel and of two: (c - 2b + a)^2 is on average 4 of the one squared less
-    1 of the other. A blurred edge climbs evenly, so they all but vanish; noise has three times what steps have.
+    A blurred edge climbs evenly, so its second differences all but vanish; noise has three times what steps have.
     """
-    if min(green.shape[1:]) < _ROWS or green.shape[2] < _LEAST_SIDE:
+    bands, rows, width = green.shape
+    if min(rows, width) < _LEAST:
         return _USUAL_SHARPNESS, 0.0, 0.0
     size = abs(gain)
-    width = (green.shape[2] - 1) // _TILE * _TILE + 1  # a step less is whole tiles
-    across, down = green[:, ::2, :width] if width > 1 else green[:, ::2], green[::2]
-    one_across = across[:, :, 1:] - across[:, :, :-1]
-    bend_across = _bend(one_across, across[:, :, 2:] - across[:, :, :-2], gain)
-    bend_down = _bend(down[:, 1:] - down[:, :-1], down[:, 2:] - down[:, :-2], gain)
-    sizes = np.abs(one_across, out=one_across)
-    even = 1 - _mean(np.minimum(sizes, _ALIKE / size).ravel()) * size / _ALIKE
-    tile = min(_TILE, sizes.shape[2])
+    tile = min(_TILE, width - 1)
+    across = green[:, ::2, : (width - 1) // tile * tile + 1].reshape(bands * (rows // 2), -1)
+    steps = across[:, 1:] - across[:, :-1]
+    bend_across = _bend(steps, steps[:, 1:] - steps[:, :-1], size)
+    down = green[::2, 1:] - green[::2, :-1]
+    bend_down = _bend(down, down[:, 1:] - down[:, :-1], size)
+    sizes = np.abs(steps, out=steps)
     tiles = np.vecdot(sizes.reshape(-1, tile), _SHARES[tile])
-    tiles.sort()
-    return min(bend_across, bend_down), even, _pick(tiles, 0.1) * size
+    # As whole numbers, sorted by counting: the sort of floats is much code, and gone from the caches each time.
+    levels = (tiles * (size * _LEVELS)).astype(np.uint16)
+    levels.sort(kind="stable")
+    np.minimum(sizes, _ALIKE / size, out=sizes)
+    even = 1 - float(np.add.reduce(np.add.reduce(sizes))) / sizes.size * size / _ALIKE
+    return min(bend_across, bend_down), even, levels.item(len(levels) // 10) / _LEVELS
 
 
-def _bend(one: FloatArray, two: FloatArray, gain: float) -> float:
-    first, second = _energy(one) * gain * gain, _energy(two) * gain * gain
-    # sums of not quite the same steps: of few, they may miss each other
-    return min(4.0, max(0.0, (4 * first - second + _USUAL_SHARPNESS * _STILL) / (first + _STILL)))
+def _bend(steps: FloatArray, bends: FloatArray, size: float) -> float:
+    still = _STILL / (size * size)
+    bend: float = (_energy(bends) + _USUAL_SHARPNESS * still) / (_energy(steps) + still)
+    return min(4.0, bend)
 
 
 def _energy(steps: FloatArray) -> float:
-    flat = steps.ravel()
-    return float(np.dot(flat, flat)) / len(flat)
+    rows = steps.reshape(-1, steps.shape[-1])  # of one product of all, BLAS would wake threads beside those that call
+    return float(np.add.reduce(np.vecdot(rows, rows))) / steps.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Light:
-    """What takes the network's numbers back to light in [0, 1], black and white; arrays float32."""
+    """What takes the network's numbers back to light in [0, 1], black and white: by channel, times gain plus shift."""
 
-    gain: FloatArray  # (3, 1, 1, 1)
-    shift: FloatArray  # (3, 1, 1, 1)
-    green: float  # its gain
+    gain: tuple[float, float, float]
+    shift: tuple[float, float, float]
+
+    def measure(self, few: FloatArray) -> tuple[float, float, float, float]:
+        """Brightness, highlights, contrast and colour of (3, n), from its moments: two products in place of some twenty
+        calls on so few numbers."""
+        n = few.shape[1]
+        means = (np.add.reduce(few, axis=1) / n).tolist()
+        squares = (np.dot(few, few.T) / n).tolist()
+        (rr, rg, rb), (_, gg, gb), (_, _, bb) = [
+            [(squares[i][j] - means[i] * means[j]) * self.gain[i] * self.gain[j] for j in range(3)] for i in range(3)
+        ]
+        red, green, blue = (mean * gain + shift for mean, gain, shift in zip(means, self.gain, self.shift, strict=True))
+        r, g, b = _LUMA
+        bright = r * red + g * green + b * blue
+        spread = r * r * rr + g * g * gg + b * b * bb + 2 * (r * g * rg + r * b * rb + g * b * gb)
+        deviation = math.sqrt(max(0.0, spread))
+        apart = (red - green) ** 2 + (green - blue) ** 2 + (blue - red) ** 2  # of the means, then about them
+        apart += 2 * (rr + gg + bb - rg - gb - rb)
+        return bright, min(1.0, bright + 2 * deviation), deviation, math.sqrt(max(0.0, apart) / 2)
 
 
 def _undo_arithmetic(preprocess: Preprocess) -> _Light | None:
@@ -229,8 +222,4 @@ def _undo_arithmetic(preprocess: Preprocess) -> _Light | None:
         is_told = np.abs(back - [[0], [1]]) < _OFF, np.abs(gain) < _FAR, np.abs(gain) > 1 / _FAR
     if not all(one.all() for one in is_told):  # nor where they are not finite
         return None
-    return _Light(
-        gain=gain.reshape(3, 1, 1, 1),
-        shift=shift.reshape(3, 1, 1, 1),
-        green=float(gain[1]),
-    )
+    return _Light(gain=tuple(gain.tolist()), shift=tuple(shift.tolist()))
