@@ -80,9 +80,8 @@ _SIGN = np.array([float(one.sign) for one in STYLE_DIRECTIONS])
 _BANDS, _ROWS, _COLUMNS = 7, 4, 56  # the first rows of each band; of light and colour, about so many columns
 _LUMA = (0.299, 0.587, 0.114)
 _ALONE = 4_500  # so many pixels of bands at most, however large the input: more tell no more
-_LEVELS = 65_535
-_TILE = 16  # pixels along a row
-_SHARES = [np.full(tile, 1 / max(1, tile), dtype=np.float32) for tile in range(_TILE + 1)]  # to take a mean with
+_TILE = 32  # pixels along a row
+_ONES = np.ones(_ALONE, dtype=np.float32)
 _ALIKE = 1 / 255  # a step of a grey level is not alike at all
 _STILL = 1e-6  # energy of steps, in squares of [0, 1]: of less, sharpness cannot be told
 _USUAL_SHARPNESS = 1.2
@@ -157,13 +156,10 @@ def _measure_steps(green: FloatArray, gain: float) -> tuple[float, float, float]
     down = green[::2, 1:] - green[::2, :-1]
     bend_down = _bend(down, down[:, 1:] - down[:, :-1], size)
     sizes = np.abs(steps, out=steps)
-    tiles = np.vecdot(sizes.reshape(-1, tile), _SHARES[tile])
-    # As whole numbers, sorted by counting: the sort of floats is much code, and gone from the caches each time.
-    levels = (tiles * (size * _LEVELS)).astype(np.uint16)
-    levels.sort(kind="stable")
+    tiles = sorted(np.vecdot(sizes.reshape(-1, tile), _ONES[:tile]).tolist())
     np.minimum(sizes, _ALIKE / size, out=sizes)
-    even = 1 - float(np.add.reduce(np.add.reduce(sizes))) / sizes.size * size / _ALIKE
-    return min(bend_across, bend_down), even, levels.item(len(levels) // 10) / _LEVELS
+    even = 1 - sum(np.vecdot(sizes, _ONES[: sizes.shape[1]]).tolist()) / sizes.size * size / _ALIKE
+    return min(bend_across, bend_down), even, tiles[len(tiles) // 10] / tile * size
 
 
 def _bend(steps: FloatArray, bends: FloatArray, size: float) -> float:
@@ -173,8 +169,8 @@ def _bend(steps: FloatArray, bends: FloatArray, size: float) -> float:
 
 
 def _energy(steps: FloatArray) -> float:
-    rows = steps.reshape(-1, steps.shape[-1])  # of one product of all, BLAS would wake threads beside those that call
-    return float(np.add.reduce(np.vecdot(rows, rows))) / steps.size
+    rows: list[float] = np.vecdot(steps, steps).ravel().tolist()
+    return sum(rows) / steps.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,21 +181,26 @@ class _Light:
     shift: tuple[float, float, float]
 
     def measure(self, few: FloatArray) -> tuple[float, float, float, float]:
-        """Brightness, highlights, contrast and colour of (3, n), from its moments: two products in place of some twenty
-        calls on so few numbers."""
+        """Brightness, highlights, contrast and colour of (3, n), from its moments: numpy's calls cost more than so few
+        numbers."""
         n = few.shape[1]
-        means = (np.add.reduce(few, axis=1) / n).tolist()
-        squares = (np.dot(few, few.T) / n).tolist()
-        (rr, rg, rb), (_, gg, gb), (_, _, bb) = [
-            [(squares[i][j] - means[i] * means[j]) * self.gain[i] * self.gain[j] for j in range(3)] for i in range(3)
-        ]
-        red, green, blue = (mean * gain + shift for mean, gain, shift in zip(means, self.gain, self.shift, strict=True))
-        r, g, b = _LUMA
-        bright = r * red + g * green + b * blue
-        spread = r * r * rr + g * g * gg + b * b * bb + 2 * (r * g * rg + r * b * rb + g * b * gb)
+        red, green, blue = few
+        # of one row each: of a product of all, BLAS would wake threads beside those that call
+        m_r, m_g, m_b = (np.vecdot(few, _ONES[:n]) / n).tolist()
+        rr, gg, bb = (np.vecdot(few, few) / n).tolist()
+        rg, gb, br = np.vecdot(red, green) / n, np.vecdot(green, blue) / n, np.vecdot(blue, red) / n
+        (g_r, g_g, g_b), (s_r, s_g, s_b), (w_r, w_g, w_b) = self.gain, self.shift, _LUMA
+        rr, gg, bb = (rr - m_r * m_r) * g_r * g_r, (gg - m_g * m_g) * g_g * g_g, (bb - m_b * m_b) * g_b * g_b
+        rg = (float(rg) - m_r * m_g) * g_r * g_g
+        gb = (float(gb) - m_g * m_b) * g_g * g_b
+        br = (float(br) - m_b * m_r) * g_b * g_r
+        m_r, m_g, m_b = m_r * g_r + s_r, m_g * g_g + s_g, m_b * g_b + s_b
+        bright = w_r * m_r + w_g * m_g + w_b * m_b
+        spread = (
+            w_r * w_r * rr + w_g * w_g * gg + w_b * w_b * bb + 2 * (w_r * w_g * rg + w_g * w_b * gb + w_b * w_r * br)
+        )
         deviation = math.sqrt(max(0.0, spread))
-        apart = (red - green) ** 2 + (green - blue) ** 2 + (blue - red) ** 2  # of the means, then about them
-        apart += 2 * (rr + gg + bb - rg - gb - rb)
+        apart = (m_r - m_g) ** 2 + (m_g - m_b) ** 2 + (m_b - m_r) ** 2 + 2 * (rr + gg + bb - rg - gb - br)
         return bright, min(1.0, bright + 2 * deviation), deviation, math.sqrt(max(0.0, apart) / 2)
 
 

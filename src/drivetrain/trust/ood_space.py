@@ -40,9 +40,8 @@ class Space:
     def place(self, features: FloatArray) -> tuple[FloatArray, float]:
         """(coordinates (r,) float32, squared distance to the space) of features (d,) of any length, below 1e15."""
         features = np.asarray(features, dtype=np.float32)
-        sizes = np.abs(features)
-        roots = np.copysign(np.sqrt(sizes), features)
-        square = float(np.add.reduce(sizes))  # of the roots' length
+        roots = np.copysign(np.sqrt(np.abs(features)), features)
+        square = float(np.vecdot(roots, roots))
         scale = 1 / math.sqrt(square) if square > _NOTHING else 0.0
         seen = np.vecdot(self._both, roots) * np.float32(scale)  # not `@`: trust.ood says why
         coordinates = (seen - self._offset)[:-1]
