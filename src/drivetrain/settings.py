@@ -60,6 +60,7 @@ SETTINGS = (
     Setting("models", "none", None, "folder or none", "Where the server may load models from when an admin asks."),
     Setting("allow_url", 0, 0, "0 or 1", "1: callers may name a public address to fetch a picture from.", high=1),
     Setting("db", DEFAULT_DB, None, "URL", "What the server remembers: sqlite:///FILE, postgresql://..., or none."),
+    Setting("images", "auto", None, "folder or URL", "Pictures that people review; auto: beside the SQLite file."),
     Setting("insecure", 0, 0, "0 or 1", "1: whoever reaches the server may ask it for answers, without a key.", high=1),
     Setting(
         "allowed_hosts",
@@ -104,6 +105,7 @@ class Settings:
     models: str
     allow_url: int
     db: str = field(repr=False)  # it may hold a password
+    images: str
     insecure: int
     allowed_hosts: str
     embed_from: str

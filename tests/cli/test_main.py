@@ -45,9 +45,11 @@ OPTIONS = {
     ],
     "package": ["--target", "--json"],
     "undo": ["--batch", "--path", "--all", "--list", "--by", "--json"],
+    "versions": [],  # of several commands: test_version_verbs.py
     "key": [],  # of several commands: test_store_verbs.py
     "user": [],
     "db": [],
+    "forget": ["--image", "--before", "--yes", "--db", "--json"],
 }  # fmt: skip
 
 

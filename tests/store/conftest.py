@@ -54,6 +54,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def store(url: str, clock: Callable[[], float]) -> Iterator[Store]:
-    with open_store(url, clock=clock) as opened:
+def store(url: str, clock: Callable[[], float], tmp_path: Path) -> Iterator[Store]:
+    with open_store(url, clock=clock, images=f"{tmp_path}/pictures") as opened:
         yield opened

@@ -4,9 +4,11 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -36,10 +38,16 @@ def tables(database: Database) -> dict[str, object]:
                 sorted(look.get_foreign_keys(name), key=str),
                 sorted(look.get_unique_constraints(name), key=str),
                 sorted(look.get_check_constraints(name), key=str),
-                sorted(look.get_indexes(name), key=str),
+                sorted((_plain(index) for index in look.get_indexes(name)), key=str),
             )
             for name in sorted(look.get_table_names())
         }
+
+
+def _plain(index: Mapping[str, Any]) -> dict[str, Any]:
+    """With the condition of a partial index as text: two objects of one text differ."""
+    options = {key: str(value) for key, value in index.get("dialect_options", {}).items()}
+    return {**index, "dialect_options": options}
 
 
 def test_migrations_make_what_the_code_makes(url: str) -> None:
@@ -292,7 +300,7 @@ def test_a_copy_of_a_newer_version_is_not_restored(tmp_path: Path) -> None:
     with closing(sqlite3.connect(copy)) as db:
         db.execute("UPDATE alembic_version SET version_num = '9999'")
         db.commit()
-    with pytest.raises(Conflict, match="at revision 9999; want 0001 or older"):
+    with pytest.raises(Conflict, match=f"at revision 9999; want {NEWEST} or older"):
         restore(url, copy)
     with closing(sqlite3.connect(copy)) as db:
         db.execute("DROP TABLE api_key")
@@ -317,8 +325,7 @@ def test_postgresql_has_its_own_tools(tmp_path: Path) -> None:
         restore(url, tmp_path / "x")
 
 
-def test_upgrade_keeps_a_copy_and_the_rows(tmp_path: Path) -> None:
-    """With data in it, from every released revision; until there is a second one, from before the first."""
+def test_an_upgrade_that_fails_keeps_a_copy(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/d.db"
     with open_store(url) as store:
         store.keys.create("mine", roles=["predict"], by="test")

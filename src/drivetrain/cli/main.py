@@ -30,9 +30,11 @@ VERBS = {
     "serve": "drivetrain.cli.serve",
     "package": "drivetrain.cli.package",
     "undo": "drivetrain.cli.undo",
+    "versions": "drivetrain.cli.versions",
     "key": "drivetrain.cli.key",
     "user": "drivetrain.cli.user",
     "db": "drivetrain.cli.db",
+    "forget": "drivetrain.cli.forget",
 }
 # module that may be absent -> the extra that brings it
 _EXTRA_OF = dict.fromkeys(

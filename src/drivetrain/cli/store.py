@@ -38,7 +38,7 @@ def opened_store(given: str | None) -> Iterator[Store]:
     """The store that the server uses too."""
     from drivetrain.store.store import open_store
 
-    with open_store(db_url(given)) as store:
+    with open_store(db_url(given), images=open_settings(db=given).images) as store:
         yield store
 
 

@@ -29,7 +29,7 @@ __all__ = [
     "follow_directions",
 ]
 
-STYLE_MEASURES_VERSION = 2  # of all below: neither a cache nor a bundle may mix two
+STYLE_MEASURES_VERSION = 3  # of all below: neither a cache nor a bundle may mix two
 STYLE_MEASURES = (
     "brightness",  # mean luminance
     "highlights",  # two standard deviations above it

@@ -17,7 +17,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from drivetrain.errors import Conflict, InvalidConfig, MissingExtra, Unavailable
 from drivetrain.wal import switch_to_wal
 
-from .schema import METADATA, NEWEST
+from .schema import NEWEST
+from .schema_rollout import METADATA
 
 __all__ = ["LOCK_KEY", "Database", "connect", "open_database", "parse_url", "revision_of", "shown", "wrong_revision"]
 

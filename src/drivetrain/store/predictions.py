@@ -17,9 +17,10 @@ from drivetrain.errors import DrivetrainError, Unavailable
 
 from .database import Database
 from .ids import new_id
+from .packing import clean_text
 from .schema import PREDICTION
 
-__all__ = ["Predictions", "Stored"]
+__all__ = ["Predictions", "Stored", "prediction_row"]
 
 _BATCH_MAX = 500
 _RETRY_S = (0.05, 0.2, 1.0, 5.0)  # between tries while the database does not take a batch; the last one repeats
@@ -179,27 +180,24 @@ class Predictions:
         return all(written)
 
     def _insert(self, batch: list[Stored]) -> None:
-        rows = [
-            {
-                "id": one.id,
-                "at": one.at,
-                "model": one.model,
-                "version": one.version,
-                "caller_id": one.caller_id[:128],
-                "request_id": one.request_id[:128],
-                "name": _clean(one.name),
-                "sha256": one.sha256,
-                "answer": json.dumps(dict(one.answer), ensure_ascii=False, separators=(",", ":")),
-            }
-            for one in batch
-        ]
+        rows = [prediction_row(one) for one in batch]
         with self._database.write() as db:
             db.execute(insert(PREDICTION), rows)
 
 
-def _clean(name: str) -> str:
-    """PostgreSQL's text holds no NUL, and no text holds half a character."""
-    return name.replace("\0", "").encode("utf-8", "replace").decode()
+def prediction_row(stored: Stored) -> dict[str, object]:
+    """As it stands in the table."""
+    return {
+        "id": stored.id,
+        "at": stored.at,
+        "model": stored.model,
+        "version": stored.version,
+        "caller_id": stored.caller_id[:128],
+        "request_id": stored.request_id[:128],
+        "name": clean_text(stored.name),
+        "sha256": stored.sha256,
+        "answer": json.dumps(dict(stored.answer), ensure_ascii=False, separators=(",", ":")),
+    }
 
 
 def _stored(row: Row[*tuple[object, ...]]) -> Stored:

@@ -1,4 +1,4 @@
-"""The tables. A change here goes with a migration: a test compares what the two make.
+"""The tables, but for those of `schema_rollout`. A change here goes with a migration: a test compares the two.
 
 Times are seconds since 1970 UTC. Ids are `ids.new_id`: they sort by time.
 """
@@ -31,7 +31,7 @@ __all__ = [
     "USER",
 ]
 
-NEWEST = "0001"  # the last file in migrations/versions
+NEWEST = "0002"  # the last file in migrations/versions
 
 _ID, _NAME, _DIGEST = String(32), String(128), String(64)
 

@@ -7,14 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
+from .alerts import Alerts
 from .audit import Audit
+from .blobs import open_blobs
 from .database import Database, open_database, shown
+from .deployments import Deployments
 from .feedback import Feedback
 from .idempotency import Idempotency
+from .images import Images
 from .keys import Keys
 from .predictions import Predictions
+from .requests import Requests
+from .reviews import Reviews
 from .sessions import Sessions
 from .users import Users
+from .versions import Versions
 
 __all__ = ["Store", "open_store"]
 
@@ -31,6 +38,12 @@ class Store:
     predictions: Predictions
     feedback: Feedback
     idempotency: Idempotency
+    versions: Versions
+    deployments: Deployments
+    requests: Requests
+    images: Images
+    reviews: Reviews
+    alerts: Alerts
 
     @property
     def url(self) -> str:
@@ -43,6 +56,7 @@ class Store:
 
     def close(self) -> None:
         """Write what waits, then let go."""
+        self.requests.close()
         self.predictions.close()
         self.database.close()
 
@@ -53,13 +67,18 @@ class Store:
         self.close()
 
 
-def open_store(url: str, *, clock: Callable[[], float] = time.time, queue_max: int = 2_000) -> Store:
+def open_store(
+    url: str, *, clock: Callable[[], float] = time.time, queue_max: int = 2_000, images: str = "auto"
+) -> Store:
     """The store at `url`; a new one is made, one of an older drivetrain is refused with what to do.
 
-    Open it in the process that uses it: connections do not outlive a fork.
+    `images` is the folder or URL of kept pictures; auto: `FILE.images` beside an SQLite file, and none for PostgreSQL,
+    where keeping one is refused. Open it in the process that uses it: connections do not outlive a fork.
     """
     database = open_database(url)
     predictions = Predictions(database, queue_max=queue_max)
+    if images == "auto" and database.is_sqlite:
+        images = f"{database.file}.images"
     return Store(
         database=database,
         keys=Keys(database, clock),
@@ -69,4 +88,10 @@ def open_store(url: str, *, clock: Callable[[], float] = time.time, queue_max: i
         predictions=predictions,
         feedback=Feedback(database, clock, predictions),
         idempotency=Idempotency(database, clock),
+        versions=Versions(database),
+        deployments=Deployments(database, clock),
+        requests=Requests(database, queue_max=queue_max),
+        images=Images(database, clock, None if images == "auto" else open_blobs(images)),
+        reviews=Reviews(database, clock),
+        alerts=Alerts(database, clock),
     )

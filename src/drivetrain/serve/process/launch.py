@@ -47,7 +47,7 @@ class Launch:
             if self.settings.db != "none":
                 from drivetrain.store.store import open_store
 
-                store = held.enter_context(open_store(self.settings.db))
+                store = held.enter_context(open_store(self.settings.db, images=self.settings.images))
             for line in check_exposure(self.settings, store):
                 say(line)
             yield create_app(None, self.settings, store=store)

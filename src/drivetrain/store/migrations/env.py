@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from drivetrain.store.schema import METADATA
+from drivetrain.store.schema_rollout import METADATA  # with every table
 
 __all__ = ["run_migrations"]
 
