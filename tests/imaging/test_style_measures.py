@@ -14,7 +14,9 @@ from drivetrain.imaging.preprocess import Preprocess, declare_preprocess
 from drivetrain.imaging.style_measures import (
     STYLE_DIRECTIONS,
     STYLE_MEASURES,
+    SizedPreprocess,
     StyledPreprocess,
+    find_style_kernel,
     follow_directions,
 )
 
@@ -121,19 +123,21 @@ def test_known_pictures_give_known_measures() -> None:
 @pytest.mark.parametrize("noise", [0.1, 0.3])
 def test_measures_are_those_of_a_slow_direct_computation(noise: float) -> None:
     image = add_noise(photograph(3, size=(SIDE, SIDE)), noise)
-    pixels = np.asarray(image).astype(float).reshape(7, 32, SIDE, 3) / 255
+    pixels = np.asarray(image).astype(float) / 255
+    at = [(y, x) for y in range(0, SIDE - 2, 16) for x in range(0, SIDE - 2, 4)]
+    assert len(at) == 14 * 56
     green = pixels[..., 1]
-    rows = green[:, [0, 2], :193].reshape(-1, 193)
-    across = (np.diff(rows, n=2) ** 2).mean() / (np.diff(rows) ** 2).mean()
-    columns = green[::2, :4]
-    down = (np.diff(columns, n=2, axis=1) ** 2).mean() / (np.diff(columns, axis=1) ** 2).mean()
     told = style(image)
-    assert told[AT["sharpness"]] == pytest.approx(min(across, down), rel=1e-3)
-    sizes = np.abs(np.diff(rows))
+    ratios = []
+    for along in ((0, 1), (1, 0)):
+        three = np.array([[green[y + k * along[0], x + k * along[1]] for k in range(3)] for y, x in at])
+        ratios.append(np.square(np.diff(three, n=2)).mean() / np.square(np.diff(three[:, :2])).mean())
+    assert told[AT["sharpness"]] == pytest.approx(min(ratios), rel=1e-3)
+    sizes = np.array([abs(green[y, x + 1] - green[y, x]) for y, x in at])
     assert told[AT["even"]] == pytest.approx(1 - np.minimum(255 * sizes, 1).mean(), abs=1e-3)
-    tiles = np.sort([row[at : at + 32].mean() for row in sizes for at in range(0, 192, 32)])
+    tiles = np.sort(sizes.reshape(-1, 14).mean(axis=1))
     assert told[AT["grain"]] == pytest.approx(tiles[len(tiles) // 10], abs=1e-4)
-    few = pixels[:, [0, 2], ::4].reshape(-1, 3)
+    few = np.array([pixels[y, x] for y, x in at])
     luma = few @ [0.299, 0.587, 0.114]
     assert told[AT["brightness"]] == pytest.approx(luma.mean(), abs=1e-5)
     assert told[AT["contrast"]] == pytest.approx(luma.std(), abs=1e-4)
@@ -180,8 +184,6 @@ def test_what_preprocess_refuses_is_refused() -> None:
         styled().from_bytes(encode(photograph(0), "PNG"), name="x", limits=DecodeLimits(max_bytes=10))
     with pytest.raises(InvalidInput, match="uint8 of shape"):
         styled().from_array(np.zeros((0, 4, 3), dtype=np.uint8))
-    with pytest.raises(InvalidInput, match=r"pixels: got shape \(3, 8, 8\); want \(3, 224, 224\)"):
-        styled().measure(np.zeros((3, 8, 8), dtype=np.float32), side=8)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 15, 16, 17, 33])
@@ -199,6 +201,25 @@ def test_a_stranger_may_declare_any_numbers(mean: float, std: float) -> None:
     assert ((found >= -1e-5) & (found <= np.array(MOST) + 1e-5)).all()
     assert found[AT["side"]] == 1
     assert found[AT["brightness"]] == found[AT["contrast"]] == 0  # nothing can be told of such numbers
+
+
+@pytest.mark.parametrize("bad", [0.0, -1e15, 9e14])
+def test_whatever_a_strangers_network_says_is_told_within_range(bad: float) -> None:
+    kernel = find_style_kernel(styled().preprocess)
+    assert kernel is not None
+    told = kernel.tell(np.full(kernel.count, bad, dtype=np.float32), 1.0)
+    assert ((told >= 0) & (told <= MOST)).all()
+
+
+def test_sized_pixels_are_the_same_and_side_is_the_styles_own() -> None:
+    image = photograph(4, size=(120, 100))
+    sized = SizedPreprocess(styled().preprocess)
+    for of, given in (("from_image", image), ("from_array", np.asarray(image))):
+        pixels, side = getattr(sized, of)(given)
+        both, told = getattr(styled(), of)(given)
+        np.testing.assert_array_equal(pixels, both)
+        assert told[AT["side"]] == pytest.approx(side)
+        assert side == pytest.approx(100 / SIDE)
 
 
 def test_the_same_picture_has_the_same_style_on_any_thread() -> None:

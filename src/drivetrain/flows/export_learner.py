@@ -33,7 +33,7 @@ from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.fingerprint import fingerprint
 from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.imaging.preprocess import Preprocess
-from drivetrain.imaging.style_measures import StyledPreprocess
+from drivetrain.imaging.style_measures import StyledPreprocess, find_style_kernel
 from drivetrain.inspect.duplicates import Duplicates, find_duplicates
 from drivetrain.learn.export import export_network
 from drivetrain.learn.trunk import BACKBONES, Trunk, find_weights
@@ -101,7 +101,12 @@ def export_learner(learn: VisionLearner, path: Path) -> Path:
     trunk = find_trunk(
         learn.model.backbone, side=preprocess.size, cache_dir=settings.cache_dir, progress=learn.progress
     )
-    model = export_network(learn.model, size=preprocess.size, trunk=None if trunk is None else trunk.model)
+    model = export_network(
+        learn.model,
+        size=preprocess.size,
+        trunk=None if trunk is None else trunk.model,
+        style=find_style_kernel(preprocess),
+    )
     asked = _ask(learn, Session(model), preprocess, settings)
     calibration = _calibrate(learn, asked)
     policy = open_policy(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from drivetrain.flows.fitting import FitInput, Fitted, Side, describe_head, fit_first_head
 from drivetrain.imaging.picture_file import read_picture_file
+from drivetrain.imaging.style_measures import find_style_kernel
 from drivetrain.learn.device import uses_bf16
 from drivetrain.learn.export import export_network
 from drivetrain.learn.head import Head
@@ -60,7 +61,12 @@ def fit_by_full(given: FitInput, *, head: Head | None = None) -> Fitted:
     learn.fit_one_cycle(epochs, slice(lr / _LR_MULT, lr), div=5.0, resume=options.resume)
     (given.settings.cache_dir / "runs" / f"{_name_run(given)}.safetensors").unlink(missing_ok=True)
     trained = learn.model.cpu().eval()
-    model = export_network(trained, size=given.trunk.size, trunk=given.trunk.model)
+    model = export_network(
+        trained,
+        size=given.trunk.size,
+        trunk=given.trunk.model,
+        style=find_style_kernel(given.preprocess),
+    )
     session = Session(model)
     (train_frozen, train_logits), (valid_frozen, valid_logits) = (
         _answer(session, side, given) for side in (given.train, given.valid)

@@ -15,6 +15,7 @@ import numpy as np
 from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.errors import InvalidInput
 from drivetrain.flows.fitting import FitInput, Fitted, Side, describe_head, fit_first_head, fit_head_on
+from drivetrain.imaging.style_measures import find_style_kernel
 from drivetrain.inspect.mirror_findings import find_mirror_faults
 from drivetrain.learn.export import export_network
 from drivetrain.learn.head import Head
@@ -179,7 +180,12 @@ class TopTrainer:
         tensors = {name: p.detach().numpy() for name, p in trained.named_parameters() if p.requires_grad}
         return Fitted(
             method="top",
-            model=export_network(trained, size=given.trunk.size, trunk=given.trunk.model),
+            model=export_network(
+                trained,
+                size=given.trunk.size,
+                trunk=given.trunk.model,
+                style=find_style_kernel(given.preprocess),
+            ),
             tensors=tensors,
             train_frozen=given.train.features[:, means],
             valid_frozen=given.valid.features[:, means],

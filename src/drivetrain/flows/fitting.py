@@ -15,6 +15,7 @@ from drivetrain.data.items import Item
 from drivetrain.flows.fit_known import choose_known
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.preprocess import Preprocess
+from drivetrain.imaging.style_measures import find_style_kernel
 from drivetrain.learn.export import attach_head
 from drivetrain.learn.head import Head, fit_head
 from drivetrain.learn.trunk import Trunk
@@ -145,7 +146,9 @@ def fit_by_head(given: FitInput, head: Head | None = None) -> Fitted:
     rows = given.known_rows
     return Fitted(
         method="head",
-        model=attach_head(given.trunk.model, weight=head.weight, bias=head.bias),
+        model=attach_head(
+            given.trunk.model, weight=head.weight, bias=head.bias, style=find_style_kernel(given.preprocess)
+        ),
         tensors={"head.weight": head.weight, "head.bias": head.bias},
         train_frozen=given.train.features[:, : given.trunk.layout.last],
         valid_frozen=given.valid.features[:, : given.trunk.layout.last],

@@ -1,21 +1,19 @@
 """A few measures of style so cheap that every picture gets them, in training and in service, beside its pixels.
 
 `imaging.style` looks closely, for `check`, and names faults by fixed thresholds. These are taken from the very pixels
-that a network reads, and say nothing by themselves: `flows.fit_shift` learns which of them are usual. Some rows are
-looked at, by as few calls as will do: between two runs of a network each call finds its code and data gone from the
-caches, and takes several times what it takes in a loop of its own.
+that a network reads, and say nothing by themselves: `flows.fit_shift` learns which of them are usual.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
 from drivetrain.arrays import FloatArray, PixelArray
-from drivetrain.errors import InvalidInput
 
 from .decode import DecodeLimits, decode_picture
 from .preprocess import Op, Preprocess
@@ -24,12 +22,15 @@ __all__ = [
     "STYLE_DIRECTIONS",
     "STYLE_MEASURES",
     "STYLE_MEASURES_VERSION",
+    "SizedPreprocess",
     "StyleDirection",
+    "StyleKernel",
     "StyledPreprocess",
+    "find_style_kernel",
     "follow_directions",
 ]
 
-STYLE_MEASURES_VERSION = 3  # of all below: neither a cache nor a bundle may mix two
+STYLE_MEASURES_VERSION = 4  # of all below: neither a cache nor a bundle may mix two
 STYLE_MEASURES = (
     "brightness",  # mean luminance
     "highlights",  # two standard deviations above it
@@ -77,62 +78,163 @@ _SLOPE = np.array([float(one.slope) for one in STYLE_DIRECTIONS])
 _OFFSET = np.array([one.offset for one in STYLE_DIRECTIONS])
 _SIGN = np.array([float(one.sign) for one in STYLE_DIRECTIONS])
 
-_BANDS, _ROWS, _COLUMNS = 7, 4, 56  # the first rows of each band; of light and colour, about so many columns
+_ROWS, _COLUMNS, _TILE = 14, 56, 14  # about so many places are looked at; steps are averaged over so many in a row
+_PLANES = 8  # what is seen of a place, see `StyleKernel`
+_GRAM = _PLANES * _PLANES
 _LUMA = (0.299, 0.587, 0.114)
-_ALONE = 4_500  # so many pixels of bands at most, however large the input: more tell no more
-_TILE = 32  # pixels along a row
-_ONES = np.ones(_ALONE, dtype=np.float32)
 _ALIKE = 1 / 255  # a step of a grey level is not alike at all
 _STILL = 1e-6  # energy of steps, in squares of [0, 1]: of less, sharpness cannot be told
 _USUAL_SHARPNESS = 1.2
 _NOTHING = (0.0, 0.0, 0.0, 0.0, _USUAL_SHARPNESS, 0.0, 0.0)  # told of numbers that mean nothing
+_MOST = (1.0, 1.0, 1.0, 1.0, 4.0, 1.0, 1.0, 1.0)  # of each measure
 _OFF, _FAR = 0.01, 1e6  # by so much black and white may come back wrong, and by such factors
-_LEAST = 4  # pixels, rows as columns: of fewer neither sharpness nor evenness can be told
 
 
-class StyledPreprocess:
-    """What `Preprocess` gives, and the style of the picture beside it: float32 in the order of STYLE_MEASURES.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StyleKernel:
+    """What style is told from: one convolution of the pixels, at places `strides` apart, and sums over it.
 
-    Its pixels are those of `preprocess`, bit for bit. Ready to run on many pictures from many threads.
+    Its planes are red, green and blue as light in [0, 1]; of green the step to the right, the second difference there,
+    and both downwards; and 1. `collect` says in numpy what is made of them. `learn.style_graph` writes the same into a
+    model's graph, where it costs next to nothing: between two runs of a network each call of numpy finds its code gone
+    from the processor's caches, and so few numbers took 0.2 ms.
     """
+
+    weights: FloatArray  # (planes, 3, 3, 3) float32
+    bias: FloatArray  # (planes,)
+    strides: tuple[int, int]
+    grid: tuple[int, int]  # rows and columns of places
+    tile: int  # columns that a step is averaged over
+
+    limit: ClassVar[float] = _ALIKE
+    step_plane: ClassVar[int] = 3
+
+    @property
+    def count(self) -> int:
+        """How many numbers `collect` gives."""
+        rows, columns = self.grid
+        return _GRAM + 1 + rows * (columns // self.tile)
+
+    def collect(self, pixels: FloatArray) -> FloatArray:
+        """(count,) of pixels (3, size, size): sums of products of planes, mean of steps cut at `limit`, means by
+        tile.
+        """
+        (rows, columns), (down, right) = self.grid, self.strides
+        patches = [
+            pixels[:, y : y + down * (rows - 1) + 1 : down, x : x + right * (columns - 1) + 1 : right]
+            for y in range(3)
+            for x in range(3)
+        ]
+        weights = self.weights.reshape(_PLANES, 3, 9).transpose(0, 2, 1).reshape(_PLANES, -1)
+        # not BLAS: its threads would run beside those that call
+        planes = np.einsum("pi,in->pn", weights, np.concatenate(patches).reshape(27, -1)) + self.bias[:, np.newaxis]
+        gram = np.einsum("an,bn->ab", planes, planes)
+        sizes = np.abs(planes[self.step_plane]).reshape(rows, columns)
+        tiles = sizes[:, : columns // self.tile * self.tile].reshape(-1, self.tile).mean(axis=1)
+        return np.concatenate([gram.ravel(), [np.minimum(sizes, self.limit).mean()], tiles]).astype(np.float32)
+
+    def tell(self, collected: FloatArray, share: float) -> FloatArray:
+        """(measures,) of what was collected, and the measure `side`. Without numpy: for that there are too few."""
+        rows, columns = self.grid
+        n = rows * columns
+        told: list[float] = collected.tolist()
+        mean, tiles = [each / n for each in told[7:56:8]], sorted(told[_GRAM + 1 :])
+        rr, rg, rb, _, _, _, _, _, _, gg, gb = (each / n for each in told[:11])
+        bb = told[18] / n
+        red, green, blue = mean[:3]
+        rr, gg, bb, rg, gb, rb = (
+            rr - red * red, gg - green * green, bb - blue * blue,
+            rg - red * green, gb - green * blue, rb - blue * red,
+        )  # fmt: skip
+        r, g, b = _LUMA
+        bright = r * red + g * green + b * blue
+        contrast = math.sqrt(
+            max(0.0, r * r * rr + g * g * gg + b * b * bb + 2 * (r * g * rg + g * b * gb + r * b * rb))
+        )
+        apart = (red - green) ** 2 + (green - blue) ** 2 + (blue - red) ** 2 + 2 * (rr + gg + bb - rg - gb - rb)
+        across, down = (
+            (told[bend] / n + _USUAL_SHARPNESS * _STILL) / (told[step] / n + _STILL)
+            for step, bend in ((27, 36), (45, 54))  # on the diagonal of the products
+        )
+        found = (
+            bright,
+            bright + 2 * contrast,
+            contrast,
+            math.sqrt(max(0.0, apart) / 2),
+            min(across, down),
+            1 - told[_GRAM] / self.limit,
+            tiles[len(tiles) // 10],
+            share,
+        )
+        # within what bytes can give, whatever rounding did, or a stranger's network
+        return np.array([min(most, max(0.0, one)) for most, one in zip(_MOST, found, strict=True)], dtype=np.float32)
+
+
+def find_style_kernel(preprocess: Preprocess) -> StyleKernel | None:
+    """That of these ops; None where it can tell nothing of what comes out of them."""
+    light, size = _undo_arithmetic(preprocess), preprocess.size
+    if light is None or size < 3:
+        return None
+    gain, shift = light
+    weights = np.zeros((_PLANES, 3, 3, 3), dtype=np.float32)
+    for channel in range(3):
+        weights[channel, channel, 0, 0] = gain[channel]
+    line = np.array([[-1, 1, 0], [1, -2, 1]], dtype=np.float32) * gain[1]
+    weights[3:5, 1, 0, :], weights[5:7, 1, :, 0] = line, line
+    bias = np.array([*shift, 0, 0, 0, 0, 1], dtype=np.float32)
+    strides = max(1, size // _ROWS), max(1, size // _COLUMNS)
+    rows, columns = ((size - 3) // stride + 1 for stride in strides)
+    return StyleKernel(weights=weights, bias=bias, strides=strides, grid=(rows, columns), tile=min(_TILE, columns))
+
+
+class SizedPreprocess:
+    """What `Preprocess` gives, bit for bit, and the measure `side` of the picture. For many pictures, many threads."""
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
         self._min_side: int | None = preprocess.ops[0]["jpeg_min_side"]
-        self._size = preprocess.size
-        # of a low picture all there is in one band
-        count = max(1, min(_BANDS, self._size // _ROWS, _ALONE // self._size))
-        self._bands = count, self._size // count
-        self._light = _undo_arithmetic(preprocess)
+
+    def from_bytes(self, data: bytes, *, name: str, limits: DecodeLimits) -> tuple[FloatArray, float]:
+        """(pixels, side) of an encoded picture. Raises UnreadablePicture."""
+        image = decode_picture(data, name=name, limits=limits, min_side=self._min_side)
+        return self.preprocess.from_decoded(image), self._share(min(image.size))
+
+    def from_image(self, image: Image.Image) -> tuple[FloatArray, float]:
+        """(pixels, side) of a PIL picture; raises as `Preprocess.from_image`."""
+        return self.preprocess.from_image(image), self._share(min(image.size))
+
+    def from_array(self, pixels: PixelArray) -> tuple[FloatArray, float]:
+        """(pixels, side) of uint8 (h, w, 3) or (h, w); raises as `Preprocess.from_array`."""
+        return self.preprocess.from_array(pixels), self._share(min(pixels.shape[:2]))
+
+    def _share(self, side: int) -> float:
+        return min(1.0, side / self.preprocess.size)
+
+
+class StyledPreprocess:
+    """What `SizedPreprocess` gives, but for `side` the whole style: float32 in the order of STYLE_MEASURES."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self.preprocess = preprocess
+        self._sized = SizedPreprocess(preprocess)
+        self._kernel = find_style_kernel(preprocess)
 
     def from_bytes(self, data: bytes, *, name: str, limits: DecodeLimits) -> tuple[FloatArray, FloatArray]:
         """(pixels, style) of an encoded picture. Raises UnreadablePicture."""
-        image = decode_picture(data, name=name, limits=limits, min_side=self._min_side)
-        pixels = self.preprocess.from_decoded(image)
-        return pixels, self.measure(pixels, side=min(image.size))
+        return self._measure(*self._sized.from_bytes(data, name=name, limits=limits))
 
     def from_image(self, image: Image.Image) -> tuple[FloatArray, FloatArray]:
         """(pixels, style) of a PIL picture; raises as `Preprocess.from_image`."""
-        pixels = self.preprocess.from_image(image)
-        return pixels, self.measure(pixels, side=min(image.size))
+        return self._measure(*self._sized.from_image(image))
 
     def from_array(self, pixels: PixelArray) -> tuple[FloatArray, FloatArray]:
         """(pixels, style) of uint8 (h, w, 3) or (h, w); raises as `Preprocess.from_array`."""
-        read = self.preprocess.from_array(pixels)
-        return read, self.measure(read, side=min(pixels.shape[:2]))
+        return self._measure(*self._sized.from_array(pixels))
 
-    def measure(self, pixels: FloatArray, *, side: int) -> FloatArray:
-        """The style of pixels (3, size, size) as the network reads them; `side` is the picture's shorter one before."""
-        size = self._size
-        if pixels.shape != (3, size, size):
-            raise InvalidInput("pixels", got=f"shape {pixels.shape}", want=f"{(3, size, size)}")
-        share = min(1.0, side / size)
-        if self._light is None:
-            return np.array([*_NOTHING, share], dtype=np.float32)
-        count, band = self._bands
-        bands = pixels[:, : count * band].reshape(3, count, band, size)[:, :, :_ROWS]
-        few = bands[:, :, ::2, :: max(1, size // _COLUMNS)].reshape(3, -1)
-        return np.array([*self._light.measure(few), *_measure_steps(bands[1], self._light.gain[1]), share], np.float32)
+    def _measure(self, pixels: FloatArray, share: float) -> tuple[FloatArray, FloatArray]:
+        if self._kernel is None:
+            return pixels, np.array([*_NOTHING, share], dtype=np.float32)
+        return pixels, self._kernel.tell(self._kernel.collect(pixels), share)
 
 
 def follow_directions(styles: FloatArray) -> FloatArray:
@@ -140,72 +242,10 @@ def follow_directions(styles: FloatArray) -> FloatArray:
     return np.asarray(_SIGN * np.log2(_SLOPE * styles[..., _AT] + _OFFSET))
 
 
-def _measure_steps(green: FloatArray, gain: float) -> tuple[float, float, float]:
-    """Sharpness, evenness and grain of (bands, rows, w); `gain` takes a difference to light.
+def _undo_arithmetic(preprocess: Preprocess) -> tuple[FloatArray, FloatArray] | None:
+    """gain and shift (3,) float32 that take the network's numbers back to light in [0, 1], black and white.
 
-    A blurred edge climbs evenly, so its second differences all but vanish; noise has three times what steps have.
-    """
-    bands, rows, width = green.shape
-    if min(rows, width) < _LEAST:
-        return _USUAL_SHARPNESS, 0.0, 0.0
-    size = abs(gain)
-    tile = min(_TILE, width - 1)
-    across = green[:, ::2, : (width - 1) // tile * tile + 1].reshape(bands * (rows // 2), -1)
-    steps = across[:, 1:] - across[:, :-1]
-    bend_across = _bend(steps, steps[:, 1:] - steps[:, :-1], size)
-    down = green[::2, 1:] - green[::2, :-1]
-    bend_down = _bend(down, down[:, 1:] - down[:, :-1], size)
-    sizes = np.abs(steps, out=steps)
-    tiles = sorted(np.vecdot(sizes.reshape(-1, tile), _ONES[:tile]).tolist())
-    np.minimum(sizes, _ALIKE / size, out=sizes)
-    even = 1 - sum(np.vecdot(sizes, _ONES[: sizes.shape[1]]).tolist()) / sizes.size * size / _ALIKE
-    return min(bend_across, bend_down), even, tiles[len(tiles) // 10] / tile * size
-
-
-def _bend(steps: FloatArray, bends: FloatArray, size: float) -> float:
-    still = _STILL / (size * size)
-    bend: float = (_energy(bends) + _USUAL_SHARPNESS * still) / (_energy(steps) + still)
-    return min(4.0, bend)
-
-
-def _energy(steps: FloatArray) -> float:
-    rows: list[float] = np.vecdot(steps, steps).ravel().tolist()
-    return sum(rows) / steps.size
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Light:
-    """What takes the network's numbers back to light in [0, 1], black and white: by channel, times gain plus shift."""
-
-    gain: tuple[float, float, float]
-    shift: tuple[float, float, float]
-
-    def measure(self, few: FloatArray) -> tuple[float, float, float, float]:
-        """Brightness, highlights, contrast and colour of (3, n), from its moments: numpy's calls cost more than so few
-        numbers."""
-        n = few.shape[1]
-        red, green, blue = few
-        # of one row each: of a product of all, BLAS would wake threads beside those that call
-        m_r, m_g, m_b = (np.vecdot(few, _ONES[:n]) / n).tolist()
-        rr, gg, bb = (np.vecdot(few, few) / n).tolist()
-        rg, gb, br = np.vecdot(red, green) / n, np.vecdot(green, blue) / n, np.vecdot(blue, red) / n
-        (g_r, g_g, g_b), (s_r, s_g, s_b), (w_r, w_g, w_b) = self.gain, self.shift, _LUMA
-        rr, gg, bb = (rr - m_r * m_r) * g_r * g_r, (gg - m_g * m_g) * g_g * g_g, (bb - m_b * m_b) * g_b * g_b
-        rg = (float(rg) - m_r * m_g) * g_r * g_g
-        gb = (float(gb) - m_g * m_b) * g_g * g_b
-        br = (float(br) - m_b * m_r) * g_b * g_r
-        m_r, m_g, m_b = m_r * g_r + s_r, m_g * g_g + s_g, m_b * g_b + s_b
-        bright = w_r * m_r + w_g * m_g + w_b * m_b
-        spread = (
-            w_r * w_r * rr + w_g * w_g * gg + w_b * w_b * bb + 2 * (w_r * w_g * rg + w_g * w_b * gb + w_b * w_r * br)
-        )
-        deviation = math.sqrt(max(0.0, spread))
-        apart = (m_r - m_g) ** 2 + (m_g - m_b) ** 2 + (m_b - m_r) ** 2 + 2 * (rr + gg + bb - rg - gb - br)
-        return bright, min(1.0, bright + 2 * deviation), deviation, math.sqrt(max(0.0, apart) / 2)
-
-
-def _undo_arithmetic(preprocess: Preprocess) -> _Light | None:
-    """Found by running the ops on one black and one white picture: there is one interpreter of them.
+    Found by running the ops on one black and one white picture: there is one interpreter of them.
 
     None where black and white do not come back, or from afar: then a stranger's numbers mean nothing to us.
     """
@@ -223,4 +263,4 @@ def _undo_arithmetic(preprocess: Preprocess) -> _Light | None:
         is_told = np.abs(back - [[0], [1]]) < _OFF, np.abs(gain) < _FAR, np.abs(gain) > 1 / _FAR
     if not all(one.all() for one in is_told):  # nor where they are not finite
         return None
-    return _Light(gain=tuple(gain.tolist()), shift=tuple(shift.tolist()))
+    return gain, shift

@@ -13,8 +13,10 @@ import numpy as np
 
 from drivetrain.arrays import FloatArray
 from drivetrain.errors import InvalidInput, Unavailable
+from drivetrain.imaging.style_measures import StyleKernel
 
 from .onnx_export import check_parity, copy_message, import_onnx, make_pixels, to_onnx
+from .style_graph import join_style
 from .trunk import name_piece
 
 if TYPE_CHECKING:
@@ -26,11 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["attach_head", "export_network"]
 
 _STRICT_FLOOR = 1e-2  # a filled trunk is refused sooner than a traced network: there is still the tracer
-_PRODUCER = "network-1"  # raise it when the exported graph changes
+_PRODUCER = "network-2"  # raise it when the exported graph changes
 
 
-def attach_head(trunk: Path, *, weight: FloatArray, bias: FloatArray) -> bytes:
-    """The bytes of a model from `pixels` to `logits`, `embedding`, `frozen` and `feature_map`, in this order.
+def attach_head(trunk: Path, *, weight: FloatArray, bias: FloatArray, style: StyleKernel | None = None) -> bytes:
+    """The bytes of a model from `pixels` to `logits`, `embedding`, `frozen`, `feature_map`, in this order; with `style`
+    also `seen`, as `style_graph` has it.
 
     trunk is a file of prepare_trunk; embedding is head.embed_features of the first d of its features, logits are
     embedding @ weight.T + bias, with weight (k, d) and bias (k,), both finite, kept as float32; frozen is the mean of
@@ -42,11 +45,13 @@ def attach_head(trunk: Path, *, weight: FloatArray, bias: FloatArray) -> bytes:
     _check_head(weight, bias, *_count_features(model.graph))
     _part_features(onnx, model.graph)
     _join_head(onnx, model.graph, weight=weight, bias=bias)
-    return _finish(onnx, model)
+    return _finish(onnx, model, style)
 
 
-def export_network(network: Network, *, size: int, trunk: Path | None = None) -> bytes:
-    """The bytes of a network from `pixels` (n, 3, size, size) to attach_head's four outputs, in its order.
+def export_network(
+    network: Network, *, size: int, trunk: Path | None = None, style: StyleKernel | None = None
+) -> bytes:
+    """The bytes of a network from `pixels` (n, 3, size, size) to attach_head's outputs, in its order.
 
     Batch norms are folded; what comes out was compared with torch on noise. trunk, the file of prepare_trunk for the
     same backbone and size, saves the seconds of tracing: its graph is filled with this network's weights. Same
@@ -69,13 +74,13 @@ def export_network(network: Network, *, size: int, trunk: Path | None = None) ->
     folded.drop_classifier()
     filled = None if trunk is None else _fill_trunk(onnx, trunk, folded, pixels)
     if filled is not None:
-        data = _write_network(onnx, filled, whole)
+        data = _write_network(onnx, filled, whole, style)
         try:
             check_parity(data, pixels.numpy(), expected, floor=_STRICT_FLOOR)
         except Unavailable:  # the tracer had changed a weight's layout: one of the same shape went into its place
             filled = None
     if filled is None:
-        data = _write_network(onnx, _trace(folded, size), whole)
+        data = _write_network(onnx, _trace(folded, size), whole, style)
         check_parity(data, pixels.numpy(), expected)
     return data
 
@@ -108,7 +113,7 @@ def _fill_trunk(onnx: Any, trunk: Path, folded: Backbone, pixels: Tensor) -> Any
     return model
 
 
-def _write_network(onnx: Any, model: Any, network: Network) -> bytes:
+def _write_network(onnx: Any, model: Any, network: Network, style: StyleKernel | None) -> bytes:
     """A trunk's graph with the network's head."""
     graph = model.graph
     _part_features(onnx, graph, piece=None if network.cut is None else name_piece(network.cut))
@@ -116,7 +121,7 @@ def _write_network(onnx: Any, model: Any, network: Network) -> bytes:
     weight, bias = linear.weight.detach().numpy(), linear.bias.detach().numpy()
     _join_head(onnx, graph, weight=weight, bias=bias)
     model.producer_name, model.producer_version = "drivetrain", _PRODUCER
-    return _finish(onnx, model)
+    return _finish(onnx, model, style)
 
 
 def _count_features(graph: Any) -> tuple[int, int]:
@@ -175,7 +180,9 @@ def _join_head(onnx: Any, graph: Any, *, weight: FloatArray, bias: FloatArray) -
     graph.output.extend(outputs)
 
 
-def _finish(onnx: Any, model: Any) -> bytes:
+def _finish(onnx: Any, model: Any, style: StyleKernel | None) -> bytes:
+    if style is not None:
+        join_style(onnx, model.graph, style)
     del model.graph.value_info[:]  # where the trunk may be cut: of no use to who runs the model
     onnx.checker.check_model(model, full_check=True)
     data: bytes = model.SerializeToString(deterministic=True)

@@ -18,7 +18,7 @@ from drivetrain.errors import BundleRefused, InvalidInput, NotFound, Unavailable
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.imaging.preprocess import Preprocess
-from drivetrain.imaging.style_measures import StyledPreprocess
+from drivetrain.imaging.style_measures import SizedPreprocess, StyledPreprocess, find_style_kernel
 from drivetrain.runtime.decision import AnyPolicy, open_policy
 from drivetrain.runtime.parallel import callers_for, map_in_order
 from drivetrain.runtime.prediction import Answer
@@ -32,6 +32,7 @@ __all__ = ["Picture", "Predictor", "load"]
 Picture = str | Path | bytes | Image.Image | NDArray[Any]
 
 _FIXTURE_DEADLINE_S = 30.0  # for one fixture; a network of a stranger may be made to take for ever
+_SEEN = "seen"  # the output that learn.style_graph writes
 _LARGEST = 1e15  # of what a network says: its square, summed, is still a float32
 _FIXTURE_BYTES = 16_000_000
 
@@ -54,10 +55,14 @@ class Predictor:
         self.limits = limits or DecodeLimits()
         self.threads = threads
         self.preprocess = _read_preprocess(self.manifest)
-        self._styled = StyledPreprocess(self.preprocess)
         self.device = device
         model = bundle.members["model.onnx"]
         self._session, self._feature_count = _open_model(model, self.manifest, self.preprocess, device)
+        kernel = find_style_kernel(self.preprocess)
+        told = self._session.outputs.get(_SEEN, [])[1:]
+        is_seen = kernel is not None and told == [self._feature_count + kernel.count]
+        self._kernel = kernel if is_seen else None  # of a model that tells its style itself; else it is measured
+        self._preprocess = SizedPreprocess(self.preprocess) if is_seen else StyledPreprocess(self.preprocess)
         # the same network again: each holds its weights, but no thread of one waits for another's
         more = {count: Session(model, threads=count, device=device) for count in session_threads if count > 1}
         self._sessions = {1: self._session, **more}
@@ -99,10 +104,10 @@ class Predictor:
         return self.decide(*self.ask(picture, name=name))
 
     def ask(self, picture: Picture, *, name: str | None = None) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """What is decided on: logits (k,), frozen features (f,), style (measures,). Raises as `predict`."""
+        """What `decide` takes, of one picture. Raises as `predict`."""
         pixels, style = self.prepare(picture, name=name)
-        logits, frozen = self.run(pixels[np.newaxis])
-        return logits[0], frozen[0], style
+        logits, seen = self.run(pixels[np.newaxis])
+        return logits[0], seen[0], style
 
     def predict_many(self, pictures: Iterable[Picture]) -> Iterator[Answer | UnreadablePicture]:
         """An answer for each picture, in order, on all threads; an unreadable one gives its error in its place."""
@@ -118,43 +123,62 @@ class Predictor:
         return map_in_order(work, pictures, threads=callers_for(self.threads))
 
     def prepare(self, picture: Picture, *, name: str | None = None) -> tuple[FloatArray, FloatArray]:
-        """What the network reads, float32 (3, size, size), and the style. Raises as `predict`."""
+        """What the network reads, float32 (3, size, size), and what only the picture tells of its style: (1,) where the
+        model tells the rest, else all of it, (measures,). Raises as `predict`.
+        """
+        pixels, style = self._prepare(picture, name)
+        return pixels, style if isinstance(style, np.ndarray) else np.array([style], dtype=np.float32)
+
+    def _prepare(self, picture: Picture, name: str | None) -> tuple[FloatArray, FloatArray | float]:
         if isinstance(picture, str | Path):
             path = Path(picture)
             if not path.exists():
                 raise NotFound("picture", got=str(path), want="a picture file")
             data = read_picture_file(path, name=name or str(path), limits=self.limits)
-            return self._styled.from_bytes(data, name=name or str(path), limits=self.limits)
+            return self._preprocess.from_bytes(data, name=name or str(path), limits=self.limits)
         if isinstance(picture, bytes):
-            return self._styled.from_bytes(picture, name=name or "picture", limits=self.limits)
+            return self._preprocess.from_bytes(picture, name=name or "picture", limits=self.limits)
         if isinstance(picture, Image.Image):
-            return self._styled.from_image(picture)
+            return self._preprocess.from_image(picture)
         if isinstance(picture, np.ndarray):
-            return self._styled.from_array(picture)
+            return self._preprocess.from_array(picture)
         raise InvalidInput("picture", got=type(picture).__name__, want="a path, bytes, a PIL image or a numpy array")
 
     def run(
         self, pixels: FloatArray, *, threads: int = 1, deadline_s: float | None = None
     ) -> tuple[FloatArray, FloatArray]:
-        """Logits (n, k) and frozen features (n, f) of pixels (n, 3, size, size), all below 1e15.
+        """Logits (n, k) of pixels (n, 3, size, size), and what was seen: frozen features (n, f), and more columns where
+        the model tells its style itself. All below 1e15.
 
         `threads` is one of `session_threads`. Rows of one call may differ in their last bits from those of another
         number of rows. Raises Unavailable.
         """
-        logits, frozen = self._sessions[threads].run(["logits", "frozen"], pixels, deadline_s=deadline_s)
-        for what, output, width in (("logits", logits, len(self.classes)), ("frozen", frozen, self._feature_count)):
+        what, columns = "frozen", self._feature_count
+        if self._kernel is not None:
+            what, columns = _SEEN, columns + self._kernel.count
+        logits, seen = self._sessions[threads].run(["logits", what], pixels, deadline_s=deadline_s)
+        for name, output, width in (("logits", logits, len(self.classes)), (what, seen, columns)):
             # the shapes that a model declares are a promise; this is what it does
             shape, dtype = getattr(output, "shape", None), getattr(output, "dtype", None)
             if shape != (len(pixels), width) or dtype != np.float32:
                 want = f"float32 ({len(pixels)}, {width})"
-                raise Unavailable("model", got=f"{what} {dtype} of shape {shape}", want=want)
+                raise Unavailable("model", got=f"{name} {dtype} of shape {shape}", want=want)
             if not np.abs(output).max(initial=0) < _LARGEST:  # nor where it is not a number
-                raise Unavailable("model", got=f"{what} that are not finite, or beyond reason", want="numbers")
-        return logits, frozen
+                raise Unavailable("model", got=f"{name} that are not finite, or beyond reason", want="numbers")
+        return logits, seen
 
-    def decide(self, logits: FloatArray, frozen: FloatArray, style: FloatArray | None) -> Answer:
-        """The answer for logits (k,), frozen features (f,) and style (measures,), None: not judged."""
+    def decide(self, logits: FloatArray, seen: FloatArray, style: FloatArray | None) -> Answer:
+        """The answer for logits (k,), a row of what `run` saw, and what `prepare` said of style; None: not judged."""
+        frozen, style = self.judged(seen, style)
         return self.policy.decide(logits, frozen, self.classes, self.version, style=style)
+
+    def judged(self, seen: FloatArray, style: FloatArray | None) -> tuple[FloatArray, FloatArray | None]:
+        """(frozen features (f,), style (measures,) or None) of what `decide` takes."""
+        if self._kernel is None:
+            return seen, style
+        collected = seen[self._feature_count :]
+        told = None if style is None else self._kernel.tell(collected, style.item())
+        return seen[: self._feature_count], told
 
     def _prove(self, fixtures: list[Fixture]) -> float:
         """Run the golden fixtures; raise BundleRefused unless they come out as when the model was made."""
