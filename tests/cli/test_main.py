@@ -46,6 +46,7 @@ OPTIONS = {
     "package": ["--target", "--json"],
     "undo": ["--batch", "--path", "--all", "--list", "--by", "--json"],
     "versions": [],  # of several commands: test_version_verbs.py
+    "rollout": [],  # of several commands: test_rollout.py
     "key": [],  # of several commands: test_store_verbs.py
     "user": [],
     "db": [],

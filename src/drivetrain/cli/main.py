@@ -31,6 +31,7 @@ VERBS = {
     "package": "drivetrain.cli.package",
     "undo": "drivetrain.cli.undo",
     "versions": "drivetrain.cli.versions",
+    "rollout": "drivetrain.cli.rollout",
     "key": "drivetrain.cli.key",
     "user": "drivetrain.cli.user",
     "db": "drivetrain.cli.db",

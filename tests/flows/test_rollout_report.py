@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drivetrain.flows.rollout import hold
+from drivetrain.flows.rollout_report import gather_report, write_report
+from drivetrain.store.store import Store, open_store
+from drivetrain.trust.estimate import wilson_interval
+from drivetrain.trust.sequential import rate_interval
+
+from .rollout_traffic import Clock, Traffic, begin
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    with open_store(f"sqlite:///{tmp_path}/db/d.db", clock=clock) as opened:
+        yield opened
+
+
+def test_the_page_tells_what_there_is(store: Store, clock: Clock, tmp_path: Path) -> None:
+    deployment = begin(store, tmp_path, objective="<b>fewer</b> misses", n_min=100)
+    traffic = Traffic(store, clock, deployment)
+    page = tmp_path / "page.html"
+    assert write_report(store, "shapes", page)["changes"] == []
+    assert "Nothing to draw yet." in page.read_text("utf-8")
+    traffic.send(20, attributes={"site": "north"})
+    traffic.send(5, truth="square", attributes={"site": "south"})
+    traffic.send(5, candidate=None)
+    traffic.send(1, truth=None)
+    hold(store, "shapes", by="bob", reason="a holiday")
+    facts = write_report(store, "shapes", page)
+    low, high = rate_interval(5, 25, alpha=0.05)
+    assert facts["points"][-1] == {"n": 30, "share": 0.2, "low": low, "high": high}
+    south = wilson_interval(5, 5)
+    assert facts["parts"]["site"] == [
+        {"value": "north", "n": 20, "share": 0.0, "low": 0.0, "high": wilson_interval(0, 20)[1]},
+        {"value": "south", "n": 5, "share": 1.0, "low": south[0], "high": 1.0},
+    ]
+    assert [row["value"] for row in facts["parts"]["decided as"]] == ["circle"]
+    assert facts["reasons"] == {"unknown": 5}
+    assert facts["changes"][1:3] == [
+        "It stood at manual, and stands at manual, held.",
+        "30 more requests counted: 25 decided, 5 left to people, 0 failed; 25 more labels, 5 of them wrong decisions.",
+    ]
+    text = page.read_text("utf-8")
+    assert "&lt;b&gt;fewer&lt;/b&gt; misses" in text
+    assert "30 of 100 requests (1 more wait for a label): 70 more." in text
+    assert "a holiday" in text
+    assert re.search(r'<polyline class="line" points="\d+\.\d,\d+\.\d ', text)
+    assert "<script>" not in text
+    assert "Since the report of 2023-11-14" in text
+
+
+def test_labels_drawn_by_chance_are_weighed(store: Store, clock: Clock, tmp_path: Path) -> None:
+    deployment = begin(store, tmp_path, has_incumbent=True, audit_share=0.1)
+    traffic = Traffic(store, clock, deployment)
+    traffic.send(4, candidate="circle", incumbent="square", truth="square")  # all that differ: probability 1
+    traffic.send(4, incumbent="circle", probability=0.1)  # each stands for ten
+    traffic.send(36, incumbent="circle", probability=0.1, wants_label=False)
+    [row] = gather_report(store, "shapes")["parts"]["decided as"]
+    assert (row["n"], row["share"]) == (8, 4 / 44)
+    point = gather_report(store, "shapes")["points"][-1]
+    assert (point["n"], point["low"]) == (44, 0.0)
+    assert 0 < point["share"] < point["high"] < 1
+
+
+def test_many_requests_are_drawn_by_a_few_points(store: Store, clock: Clock, tmp_path: Path) -> None:
+    Traffic(store, clock, begin(store, tmp_path)).send(500)
+    points = gather_report(store, "shapes")["points"]
+    assert 60 <= len(points) <= 161
+    assert points[-1]["n"] == 500
+    steps = {later["n"] - earlier["n"] for earlier, later in itertools.pairwise(points[:-1])}
+    assert len(steps) == 1
+
+
+@pytest.mark.parametrize("text", ["", "<p>", '<script type="application/json" id="facts">{}</script>', "\udcff"])
+def test_another_page_in_its_place_is_not_compared_with(store: Store, tmp_path: Path, text: str) -> None:
+    begin(store, tmp_path)
+    page = tmp_path / "page.html"
+    page.write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert write_report(store, "shapes", page)["changes"] == []
+    assert write_report(store, "shapes", page)["changes"][0].startswith("Since the report of")
