@@ -180,14 +180,14 @@ def measure_far(pictures: Pictures, foreign: Mapping[str, FloatArray], test: Pat
     """AUROC and FPR95 of pictures of another kind; flags of the test pictures."""
     sides = split_rows(pictures, np.arange(len(pictures.labels)), seed=0)
     fitted = Fitted(pictures, sides, penalty=None)
-    known = fitted.scores(pictures.features[sides.judge])["all"]
+    known = fitted.scores(pictures.features[sides.judge])["rule"]
     print(
         f"\n{'far, against ' + str(len(known)) + ' known':<40}{'pictures':>11}{'AUROC':>11}{'FPR95':>11}{'flagged':>11}"
     )
-    print_far(fitted.judge.rule, known, {name: fitted.scores(of)["all"] for name, of in foreign.items()})
+    print_far(fitted.judge.rule, known, {name: fitted.scores(of)["rule"] for name, of in foreign.items()})
     if test is not None:
         features, _ = read_features([test / item.path for item in read_items(test)], pictures.trunk)
-        print_flags(fitted.judge.rule, fitted.scores(features)["all"], test)
+        print_flags(fitted.judge.rule, fitted.scores(features)["rule"], test)
 
 
 def print_flags(rule: KnownRule, scores: FloatArray, test: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from drivetrain.flows.rollout import hold
+from drivetrain.flows.rollout_evidence import gather_evidence
 from drivetrain.flows.rollout_report import gather_report, write_report
 from drivetrain.store.store import Store, open_store
 from drivetrain.trust.estimate import wilson_interval
@@ -70,8 +71,14 @@ def test_labels_drawn_by_chance_are_weighed(store: Store, clock: Clock, tmp_path
     [row] = gather_report(store, "shapes")["parts"]["decided as"]
     assert (row["n"], row["share"]) == (8, 4 / 44)
     point = gather_report(store, "shapes")["points"][-1]
-    assert (point["n"], point["low"]) == (44, 0.0)
-    assert 0 < point["share"] < point["high"] < 1
+    audits = gather_evidence(store, deployment).for_promotion
+    assert audits.estimate is not None
+    assert point == {
+        "n": 44,
+        "share": min(max(audits.estimate, 0.0), 1.0),
+        "low": audits.low(alpha=0.025),
+        "high": audits.high(alpha=0.025),
+    }
 
 
 def test_many_requests_are_drawn_by_a_few_points(store: Store, clock: Clock, tmp_path: Path) -> None:
