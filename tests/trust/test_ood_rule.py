@@ -67,7 +67,7 @@ def test_scores_equal_a_slow_computation(by_class: bool) -> None:
         white = places @ around.gaussian.whiten.T
         to_all = np.square(white - around.gaussian.means[0]).sum(axis=1)
         near = 0.5 * standard(nearest, nearest[:n]) + 0.25 * standard(to_all, to_all[:n])
-    total = standard(near, near[:n]) + 2 * np.maximum(0, standard(rest, rest[:n]) - 2.5)
+    total = standard(near, near[:n]) + 1.5 * np.maximum(0, standard(rest, rest[:n]) - 2)
     told = rule.scores(asked, asked_logits, asked_logits / T) if by_class else rule.scores(asked)
     np.testing.assert_allclose(told, standard(total, total[:n])[n:], rtol=2e-3, atol=2e-3)
     assert (rest[n : n + 10] > rest[:n].max()).any()  # some are so far that the hinge counts
@@ -121,7 +121,8 @@ def test_far_counts_from_its_hinge_on() -> None:
     asked, _, logits = make_features(20, seed=8)
     near = replace(rule, far=replace(rule.far, weight=0.0))
     told = [one.scores(asked, logits, logits / T) for one in (near, rule)]
-    np.testing.assert_allclose(told[0], told[1], atol=1e-6)
+    assert (np.abs(told[0] - told[1]) < 1e-6).mean() >= 0.9  # nearly all known pictures lie below it
+    assert (told[1] >= told[0]).all()
     far = np.zeros((1, D))
     far[0, -1] = 1.0  # all in a column where the known differ little
     one = logits[:1]
