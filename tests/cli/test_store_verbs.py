@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import pytest
 
+from drivetrain.store.schema import NEWEST
 from drivetrain.store.store import open_store
 
 from .runner import run as run_here
@@ -157,7 +158,7 @@ def test_empty_lists_say_what_to_do_and_each_row_has_a_line(run: Run, url: str) 
 
 
 def test_backup_and_upgrade_for_people(run: Run, url: str, tmp_path: Path) -> None:
-    assert "at revision 0001 (it was at none)" in run(["db", "upgrade"], url).stdout
+    assert f"at revision {NEWEST} (it was at none)" in run(["db", "upgrade"], url).stdout
     assert "(it was there already)" in run(["db", "upgrade"], url).stdout
     assert re.search(r"copy\.db  [0-9,]+ bytes", run(["db", "backup", str(tmp_path / "copy.db")], url).stdout)
     assert json.loads(run(["db", "restore", str(tmp_path / "copy.db"), "--json"], url).stdout)["kept"]

@@ -25,7 +25,7 @@ Part = Literal["energy", "doubt", "neighbour", "mahalanobis"]
 # Chosen by leaving out classes of clothing in turn, reported on others: docs/unknown.md
 _BY_CLASS: Mapping[Part, float] = {"energy": 1.0, "doubt": 0.5, "neighbour": 1.0}
 _BY_PLACE: Mapping[Part, float] = {"neighbour": 0.5, "mahalanobis": 0.25}
-_BEGINS, _FAR_WEIGHT = 2.0, 1.5
+_BEGINS, _FAR_WEIGHT = 2.25, 2.0
 
 
 @dataclass(frozen=True, slots=True)
