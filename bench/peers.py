@@ -28,7 +28,9 @@ BATCH = (64, 3, 224, 224)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=4, help="of fastai's fine_tune, after its one frozen epoch")
+    parser.add_argument(
+        "--epochs", type=int, nargs="+", default=[1, 4], help="of fastai's fine_tune, after its one frozen epoch"
+    )
     parser.add_argument("--per-class", type=int, default=0, help="at most this many pictures a class; 0 takes all")
     parser.add_argument("--drivetrain", type=Path, default=Path(".venv/bin/drivetrain"))
     parser.add_argument("--only", choices=["augment", "train", "serve"], help="one of the comparisons")
@@ -89,7 +91,7 @@ def compare_training(args: argparse.Namespace) -> None:
         for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
             name, seconds, right = json.loads(line)
             tell(name, seconds, right)
-        for epochs in sorted({1, args.epochs}):
+        for epochs in args.epochs:
             seconds, right = run_fastai(data, epochs)
             tell(f"fastai fine_tune({epochs})", seconds, right)
         print("imports and trunk export are counted on no side")

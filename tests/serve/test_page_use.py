@@ -85,6 +85,19 @@ def test_why_is_shown_when_asked_for(site: Site) -> None:
     page.close()
 
 
+def test_why_is_told_of_an_answer_from_before_a_reload(site: Site) -> None:
+    page = site.visit()
+    ask(page, ("circle.png", site.shapes["circle"]))
+    page.wait_for_function("sessionStorage.length")
+    page.reload()
+    page.locator(".card").wait_for()
+    page.get_by_role("button", name="Why?").press("Enter")
+    page.locator(".heat").wait_for()
+    assert page.locator(".why p").first.inner_text().startswith("Lit: what speaks for “circle”.")
+    assert "Of the small picture that this tab kept." in page.locator(".why p").all_inner_texts()
+    page.close()
+
+
 def test_model_that_says_no_why_offers_none(site: Site) -> None:
     page = site.visit("/?model=colours")
     ask(page, ("red.png", picture("red")))

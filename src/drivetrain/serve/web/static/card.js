@@ -32,7 +32,7 @@ export function makeCard(item, { onRetry, onSaid }) {
 
   const actions = (answer) => {
     const row = element("div", "actions");
-    if (item.file) offerWhy(row, { root, frame, detail, item, answer, onSaid });
+    offerWhy(row, { root, frame, detail, item, answer, onSaid });
     offerVerdict(row, { item, answer, onSaid });
     return row.childElementCount ? [row] : [];
   };

@@ -32,8 +32,8 @@ export function offerWhy(row, { root, frame, detail, item, answer, onSaid }) {
     heat.src = found.body.heat;
     frame.append(heat);
     frame.style.setProperty("--ratio", found.body.width / found.body.height);
-    const limits = whyLimits(found.body);
-    note.replaceChildren(element("p", "", whySentence(found.body)), ...(limits ? [element("p", "quiet", limits)] : []), ...(choice ? [choice.root] : []));
+    const limits = [whyLimits(found.body), item.file ? "" : "Of the small picture that this tab kept."].filter(Boolean);
+    note.replaceChildren(element("p", "", whySentence(found.body)), ...limits.map((each) => element("p", "quiet", each)), ...(choice ? [choice.root] : []));
     detail.append(note);
     root.classList.add("is-explained");
     toggle.setAttribute("aria-pressed", "true");
@@ -75,10 +75,16 @@ function picker(labels, chosen, onPick) {
 
 function fetchWhy(item, answer, label) {
   const form = new FormData();
-  form.append("file", item.file, item.name);
+  form.append("file", item.file ?? keptPicture(item.thumbnail), item.name);
   const asked = new URLSearchParams({ version: answer.version }); // the very version that answered
   const model = new URLSearchParams(document.body.dataset.query).get("model");
   if (model) asked.set("model", model);
   if (label !== undefined) asked.set("label", label);
   return ask(`explain?${asked}`, form);
+}
+
+// The small picture of an answer from before a reload, as a file.
+function keptPicture(address) {
+  const bytes = Uint8Array.from(atob(address.split(",")[1]), (one) => one.charCodeAt(0));
+  return new Blob([bytes], { type: "image/jpeg" });
 }
