@@ -111,7 +111,7 @@ def _try(weights: Mapping[str, float], *told: Scores) -> float:
     near = [sum(weight * _standardise(of[name], scales[name]) for name, weight in weights.items()) for of in told]
     whole = fit_scale(np.asarray(near[0]))
     known, foreign = (
-        _standardise(np.asarray(one), whole) + 2 * np.maximum(0, _standardise(of["outside"], scales["outside"]) - 2.25)
+        _standardise(np.asarray(one), whole) + 2 * np.maximum(0, _standardise(of["outside"], scales["outside"]) - 2.1)
         for one, of in zip(near[1:], told[1:], strict=True)
     )
     return measure_auroc(known, foreign)

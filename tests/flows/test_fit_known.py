@@ -177,7 +177,7 @@ def test_tens_of_thousands_of_pictures_are_thinned_class_by_class_into_2_mb(by_c
     known = fit_known(train, labels, valid, np.arange(1_000), [], **said)
     assert time.process_time() - begun < 60  # of one core, with much to spare: a matrix of all pairs would take hours
     assert count_bytes(known) < 2_000_000
-    assert known.section["n_known"] == len(known.arrays["ood_known"]) == (256 if by_class else 2_048)
+    assert known.section["n_known"] == len(known.arrays["ood_known"]) == (512 if by_class else 2_048)
     read(known, d=d)
 
 
@@ -198,6 +198,6 @@ def test_every_class_keeps_its_fair_share_of_the_known() -> None:
     rng = np.random.default_rng(2)
     labels = np.repeat([0, 1, 2], [4_000, 300, 20])[rng.permutation(4_320)]
     rows = choose_known(labels, outputs=3)
-    assert np.bincount(labels[rows]).tolist() == [118, 118, 20]
+    assert np.bincount(labels[rows]).tolist() == [246, 246, 20]
     assert (np.diff(rows) > 0).all()
     assert len(choose_known(labels, outputs=5_000)) == 40  # so that their logits fit
