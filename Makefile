@@ -24,8 +24,8 @@ demo: .venv/.stamp ## Train on handwritten digits and serve the model (SERVE=0 s
 test: .venv/.stamp ## Every test but the slow ones, with the coverage floor
 	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --cov $(PYTEST_ARGS)
 
-test-all: .venv/.stamp ## Every test, with the coverage floor
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov $(PYTEST_ARGS)
+test-all: .venv/.stamp ## Every test, on a PostgreSQL of its own too, with the coverage floor
+	@$(BIN)/python tests/postgres.py $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov $(PYTEST_ARGS)
 
 check: .venv/.stamp ## Lint, format, types, import layers, docs and version
 	@$(BIN)/python -m ruff check .

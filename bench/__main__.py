@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench import cost, floor, loader, methods, ood, ood_near, promise, serving, shifted, soak
+from bench import cost, floor, loader, methods, ood, ood_near, promise, serving, shadow, shifted, soak
 from drivetrain.learn.trunk import prepare_trunk
 from drivetrain.progress import SilentProgress
 
@@ -34,6 +34,7 @@ def main() -> None:
         "ood": ood.main,
         "ood-tops": ood_near.main,
         "promise": promise.main,
+        "shadow": shadow.main,
         "soak": soak.main,
     }  # take options, and time only themselves
     if sys.argv[1:2] and sys.argv[1] in alone:

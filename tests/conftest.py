@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import os
 import signal
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +17,10 @@ from PIL import Image
 from drivetrain.flows.train import TrainConfig, TrainResult, train
 from drivetrain.progress import SilentProgress
 from drivetrain.settings import Settings, load_settings
+from drivetrain.store.database import connect
 
+# read before a fixture clears what starts with DRIVETRAIN_
+POSTGRES_URL = os.environ.get("DRIVETRAIN_TEST_POSTGRES")
 TRAINED_SIZE = 96  # pixels: the smallest trunk, for speed
 SHAPES = ("circle", "square", "stripes")
 
@@ -84,6 +88,29 @@ def data_root() -> Path:
     if not Path(root, "clothing").is_dir():
         pytest.fail(f"DRIVETRAIN_DATA is {root!r}, which has no folder clothing/")
     return Path(root).resolve()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=[pytest.mark.slow, pytest.mark.postgres])])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of each kind: SQLite always, PostgreSQL where DRIVETRAIN_TEST_POSTGRES names one."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/data/drivetrain.db"
+    else:
+        yield from _postgres_url()
+
+
+def _postgres_url() -> Iterator[str]:
+    """A schema of its own in the database that was named, gone afterwards."""
+    if not POSTGRES_URL:
+        pytest.skip("set DRIVETRAIN_TEST_POSTGRES to postgresql://USER:PASSWORD@HOST/NAME (`make test-all` starts one)")
+    schema = f"t{uuid.uuid4().hex}"
+    database = connect(POSTGRES_URL)
+    with database.write() as db:
+        db.exec_driver_sql(f"CREATE SCHEMA {schema}")
+    yield f"{POSTGRES_URL}{'&' if '?' in POSTGRES_URL else '?'}options=-csearch_path%3D{schema}"
+    with database.write() as db:
+        db.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
+    database.close()
 
 
 @pytest.fixture

@@ -61,6 +61,9 @@ SETTINGS = (
     Setting("allow_url", 0, 0, "0 or 1", "1: callers may name a public address to fetch a picture from.", high=1),
     Setting("db", DEFAULT_DB, None, "URL", "What the server remembers: sqlite:///FILE, postgresql://..., or none."),
     Setting("images", "auto", None, "folder or URL", "Pictures that people review; auto: beside the SQLite file."),
+    Setting("review_undo_s", 10, 0, "seconds", "A reviewer may take an answer back for so long.", high=60),
+    Setting("review_gold_percent", 5, 0, "percent", "Of what a reviewer sees: pictures of known label.", high=50),
+    Setting("review_set_first", 1, 0, "0 or 1", "1: labels that a model thinks possible lead the short list.", high=1),
     Setting("insecure", 0, 0, "0 or 1", "1: whoever reaches the server may ask it for answers, without a key.", high=1),
     Setting(
         "allowed_hosts",
@@ -77,6 +80,8 @@ SETTINGS = (
     Setting("session_max_hours", 24, 1, "hours", "Who signed in so long ago signs in again."),
     Setting("connections_max", 1000, 10, "connections", "Open at once in each process; then idle ones are closed."),
     Setting("upload_timeout_s", 300, 1, "seconds", "A request's whole body must be there in this time."),
+    Setting("webhook", "none", None, "address or none", "Where a roll-out's decisions and rollbacks are told."),
+    Setting("webhook_secret", "none", None, "text", "What webhooks are signed with: at least 16 characters."),
     Setting("header_timeout_s", 10, 1, "seconds", "A request's headers must be there in this time."),
 )
 
@@ -106,6 +111,9 @@ class Settings:
     allow_url: int
     db: str = field(repr=False)  # it may hold a password
     images: str
+    review_undo_s: int
+    review_gold_percent: int
+    review_set_first: int
     insecure: int
     allowed_hosts: str
     embed_from: str
@@ -116,6 +124,8 @@ class Settings:
     session_max_hours: int
     connections_max: int
     upload_timeout_s: int
+    webhook: str = field(repr=False)  # its path may be a secret
+    webhook_secret: str = field(repr=False)
     header_timeout_s: int
 
     @property

@@ -5,8 +5,13 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import re
+import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -154,6 +159,10 @@ def test_every_option_of_start_is_kept(run: Run, made: Any, tmp_path: Path) -> N
     assert dry.returncode == 0, dry.stderr
     assert dry.json["id"] is None
     assert len(dry.json["config"]["open_questions"]) == 8
+    assert dry.json["config"]["has_shadow"] is True
+    parted = run("start", "shapes", *files, *given, *SIGNED, "--no-shadow", "--dry-run", "--json").json
+    assert parted["config"]["has_shadow"] is False
+    assert parted["plan"]["sentence"].startswith("Without shadow")
     assert run("status", "--json").json == {"rollouts": []}
     done = run("start", "shapes", *files, *given, *SIGNED, "--datasheet", sheet, "--json").json
     assert done["incumbent"].startswith("tiny@") or done["incumbent"]
@@ -174,6 +183,7 @@ def test_every_option_of_start_is_kept(run: Run, made: Any, tmp_path: Path) -> N
         ([*GIVEN, "--bound", "2"], "bound 2, not above 0 and below 1"),
         ([*GIVEN, "--bound", "0.1", "--scope", "class=zebra"], "a class of the model"),
         ([*GIVEN, "--bound", "0.1", "--audit-share", "0"], "audit_share 0, not above 0"),
+        ([*GIVEN, "--bound", "0.1", "--no-shadow"], "scope: got everywhere, without shadow"),
     ],
 )
 def test_misuse_of_start(run: Run, bundle: Path, args: Sequence[str], said: str) -> None:
@@ -188,7 +198,10 @@ def test_what_was_not_given_is_asked_at_a_terminal(
         def isatty(self) -> bool:
             return True
 
-    answers = {"Objective": "fewer misses", "wrong decision": 7.0, "label cost": 2.0, "Where": "site=a", "a day": 30.0}
+    answers = {
+        "Objective": "fewer misses", "wrong decision": 7.0, "label cost": 2.0, "Where": "site=a", "a day": 30.0,
+        "mistaken": "4", "How sure": "50",
+    }  # fmt: skip
 
     def ask(text: str, **_: Any) -> Any:
         return next(answer for part, answer in answers.items() if part in text)
@@ -203,6 +216,8 @@ def test_what_was_not_given_is_asked_at_a_terminal(
     assert deployment is not None
     asked = ("objective", "cost_error", "cost_review", "scope", "review_budget")
     assert [deployment.config[name] for name in asked] == ["fewer misses", 7.0, 2.0, "site=a", 30.0]
+    assert deployment.config["prior"] == [2.0, 48.0]
+    assert deployment.config["prior_from"] == "expected 4 %, as sure as 50 pictures"
 
     monkeypatch.setattr(typer, "prompt", lambda text, **_: "so it is" if "who" in text.lower() else "")
     assert run_here("rollout", "premortem", "shapes", "--by", "bob", "--db", url) == 0
@@ -305,3 +320,66 @@ def test_replay_as_it_is_typed(run: Run, made: Any, bundle: Path, tmp_path: Path
     assert ": 0 pictures, 0 left to people\nof 0 decided and labelled: 0 wrong\n" in told
     first, second = (run("replay", "shapes", *args, "--json").json for args in ([], ["--candidate", other]))
     assert first["version"] != second["version"]
+
+
+def test_a_prior_is_kept_and_shown_and_called_no_gate(run: Run, bundle: Path) -> None:
+    assert start(run, bundle, "--prior", "expected 3 %, as sure as 100 pictures").returncode == 0
+    status = run("status", "shapes").stdout
+    assert "belief   shown, never a gate (expected 3 %, as sure as 100 pictures). Believed before: 3 % wrong" in status
+    assert run("status", "shapes", "--json").json["belief"]["error"]["prior_right"] == 97.0
+
+
+@pytest.mark.parametrize(
+    ("prior", "said"), [("three", "want such as 'expected 3 %"), ("past", "an earlier roll-out of tiny with labels")]
+)
+def test_a_prior_that_cannot_be_had(run: Run, bundle: Path, prior: str, said: str) -> None:
+    done = start(run, bundle, "--prior", prior)
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+def test_a_report_is_told_to_a_webhook(run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(run, bundle)
+    page = tmp_path / "r.html"
+    got: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        unsigned = run("report", "shapes", "-o", page, "--webhook", url)
+        assert (unsigned.returncode, page.exists()) == (2, False)  # refused before anything is done
+        assert "webhook_secret: got none" in unsigned.stderr
+        monkeypatch.setenv("DRIVETRAIN_WEBHOOK_SECRET", "sixteen and more characters")
+        assert run("report", "shapes", "-o", page, "--webhook", url).returncode == 0
+        thread.join(10)
+    body = json.loads(got[0])
+    assert (body["event"], body["rollout"], body["report"]) == ("rollout.report", "shapes", str(page))
+    again = run("report", "shapes", "-o", page, "--webhook", url)  # nobody listens there now
+    assert (again.returncode, "webhook" in again.stderr) == (1, True)
+
+
+def test_reports_go_on_until_they_are_stopped(run: Run, url: str, bundle: Path, tmp_path: Path) -> None:
+    start(run, bundle)
+    command = [sys.executable, "-m", "drivetrain.cli.main", "rollout", "report", "shapes", "--every", "week"]
+    command += ["--db", url, "-o", str(tmp_path / "r.html")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        assert re.match(r"The next report is due at \d{4}-\d\d-\d\d 00:00 UTC\.", process.stderr.readline())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        assert process.stderr.read() == "Stopped.\n"
+    finally:
+        process.kill()
+        process.wait(10)
+        process.stderr.close()
+    assert not (tmp_path / "r.html").exists()

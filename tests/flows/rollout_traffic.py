@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import update
 
@@ -112,11 +112,15 @@ class Traffic:
         is_pending: bool = False,
         why: Why = "all",
         due_h: float = 24.0,
+        asked: Literal["both", "candidate", "incumbent"] = "both",
         **changed: Any,
     ) -> None:
-        """What the two took of each by themselves (None: left to people), what a person says (None: not yet)."""
+        """What the two took of each by themselves (None: left to people), what a person says (None: not yet).
+
+        `asked`: without shadow, the one that was.
+        """
         waiting: list[Future[Routed]] = []
-        asked = []
+        tasks: list[Task] = []
         for _ in range(n):
             self.clock.now += self.gap_s
             id_ = new_id()
@@ -126,7 +130,7 @@ class Traffic:
                     id=new_id(), prediction_id=id_, deployment_id=self.deployment.id, why=why,
                     asked_at=self.clock.now, due_at=self.clock.now + due_h * HOUR_S,
                 )  # fmt: skip
-                asked.append(task)
+                tasks.append(task)
             has_old = self.deployment.incumbent is not None
             values = {
                 "prediction_id": id_,
@@ -135,9 +139,9 @@ class Traffic:
                 "key": "cam-1",
                 "in_scope": True,
                 "propensity": 0.0,
-                "decided_by": "incumbent" if has_old else "people",
-                "incumbent": answer(incumbent) if has_old else None,
-                "candidate": None if is_failed or is_pending else answer(candidate),
+                "decided_by": "candidate" if asked == "candidate" else "incumbent" if has_old else "people",
+                "incumbent": answer(incumbent) if has_old and asked != "candidate" else None,
+                "candidate": None if is_failed or is_pending or asked == "incumbent" else answer(candidate),
                 "state": "pending" if is_pending else "failed" if is_failed else "done",
                 "wants_label": wants_label,
                 "label_probability": probability,
@@ -150,11 +154,11 @@ class Traffic:
             waiting.append(self.store.requests.submit(Routed(**{**values, **changed}), stored, task=task))
         for future in waiting:
             future.result(30)
-        self.tasks += asked
-        if truth is not None and asked:  # all in one transaction: a disk is slow
+        self.tasks += tasks
+        if truth is not None and tasks:  # all in one transaction: a disk is slow
             values = {"state": "labelled", "truth": truth, "settled_at": self.clock.now}
             with self.store.database.write() as db:
-                are = REVIEW_TASK.c.id.in_([task.id for task in asked])
+                are = REVIEW_TASK.c.id.in_([task.id for task in tasks])
                 db.execute(update(REVIEW_TASK).where(are).values(values))
 
     def label(self, task: Task, truth: str) -> None:

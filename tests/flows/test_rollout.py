@@ -41,8 +41,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path}/db/d.db", clock=clock) as opened:
+def store(database_url: str, clock: Clock) -> Iterator[Store]:
+    with open_store(database_url, clock=clock) as opened:
         yield opened
 
 
@@ -266,6 +266,35 @@ def test_who_approves_has_the_role(store: Store, clock: Clock, tmp_path: Path) -
     rollback(store, "shapes", by="ann", reason="r")
 
 
+def test_a_key_approves_by_its_tag(store: Store, clock: Clock, tmp_path: Path) -> None:
+    Traffic(store, clock, begin(store, tmp_path)).send(60)
+    store.users.add("ann", password="long enough 1", roles=["approve"], by="x")
+    may, may_not, gone, late = (
+        store.keys.create("k", roles=[role], by="x", expires_at=expires_at)[0].id
+        for role, expires_at in (("approve", None), ("review", None), ("admin", None), ("admin", clock.now + 5))
+    )
+    store.keys.revoke(gone)
+    clock.now += 10
+    for by in (may_not, gone, late, "0123456789", ""):
+        with pytest.raises(Conflict, match="want a person with the role approve"):
+            advance(store, "shapes", by=f"key:{by}", reason="r")
+    with pytest.raises(Conflict, match="role approve"):
+        advance(store, "shapes", by=may, reason="r")
+    assert advance(store, "shapes", by=f"key:{may}", reason="r").after.stage == "limited"
+
+
+def test_a_move_is_of_what_was_seen(store: Store, clock: Clock, tmp_path: Path) -> None:
+    """Else two who look at the same page and approve would take two steps."""
+    seen = begin(store, tmp_path).revision
+    Traffic(store, clock, get_deployment(store, "shapes")).send(60)
+    advance(store, "shapes", **SIGNED, revision=seen)
+    for move in (advance, hold, resume):
+        with pytest.raises(Conflict, match=rf"shapes at revision {seen + 1}, limited; want revision {seen}: another"):
+            move(store, "shapes", **SIGNED, revision=seen)
+    hold(store, "shapes", **SIGNED, revision=seen + 1)
+    resume(store, "shapes", **SIGNED, revision=seen + 2)
+
+
 def test_of_two_approvers_at_once_one_wins(store: Store, clock: Clock, tmp_path: Path) -> None:
     Traffic(store, clock, begin(store, tmp_path)).send(60)
     told: list[Any] = []
@@ -390,21 +419,24 @@ def test_a_ledger_that_was_changed_is_told(store: Store, clock: Clock, tmp_path:
 
 
 def lock_writes(store: Store, *, is_locked: bool) -> None:
-    """As a file system that became read-only: SQLite refuses each write of this process."""
+    """As a file system that became read-only, or a server's standby: each write is refused."""
     from sqlalchemy import event
 
-    def forbid(connection: Any, *_: Any) -> None:
-        connection.execute("PRAGMA query_only = ON")
+    state = ("ON" if is_locked else "OFF") if store.database.is_sqlite else ("on" if is_locked else "off")
+    what = "PRAGMA query_only" if store.database.is_sqlite else "SET default_transaction_read_only"
 
-    def allow(connection: Any, *_: Any) -> None:
-        connection.execute("PRAGMA query_only = OFF")
+    def switch(connection: Any, *_: Any) -> None:
+        connection.execute(f"{what} = {state}")
+        if not store.database.is_sqlite:
+            connection.commit()
 
-    event.listen(store.database.engine, "checkout", forbid if is_locked else allow)
+    event.listen(store.database.engine, "checkout", switch)
 
 
 def test_rollback_where_the_database_cannot_be_written(store: Store, clock: Clock, tmp_path: Path) -> None:
     deployment = begin(store, tmp_path)
-    folder = store.database.file.parent
+    folder = tmp_path / "markers"
+    folder.mkdir()
     clock.now += 5
     lock_writes(store, is_locked=True)
     with pytest.raises(Unavailable):

@@ -10,6 +10,7 @@ import pytest
 from drivetrain.flows.rollout import hold
 from drivetrain.flows.rollout_evidence import gather_evidence
 from drivetrain.flows.rollout_report import gather_report, write_report
+from drivetrain.inspect.rollout_report import render_rollout_report
 from drivetrain.store.store import Store, open_store
 from drivetrain.trust.estimate import wilson_interval
 from drivetrain.trust.sequential import rate_interval
@@ -97,3 +98,48 @@ def test_another_page_in_its_place_is_not_compared_with(store: Store, tmp_path: 
     page.write_bytes(text.encode("utf-8", "surrogateescape"))
     assert write_report(store, "shapes", page)["changes"] == []
     assert write_report(store, "shapes", page)["changes"][0].startswith("Since the report of")
+
+
+def test_the_first_screen_tells_who_decides_what_is_missing_and_harm(
+    store: Store, clock: Clock, tmp_path: Path
+) -> None:
+    deployment = begin(store, tmp_path, n_min=100, premortem={})
+    Traffic(store, clock, deployment).send(59)
+    write_report(store, "shapes", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text("utf-8")
+    head = text[: text.index("Wrong decisions, as the requests came")]
+    for words in (
+        '<li class="is-now" aria-current="step">Manual</li>',
+        "People decide. The new model sees every picture and decides nothing.",
+        "Not enough: needs 41 more requests and 8 answers of the pre-mortem.",
+        "No harm is shown.",
+        "2 things are missing",
+    ):
+        assert words in head
+    assert "Back to the roll-out" not in text
+    assert 'href="x"' in render_rollout_report(gather_report(store, "shapes"), back="x")
+
+
+def test_drift_is_drawn_and_what_changed_is_named(store: Store, clock: Clock, tmp_path: Path) -> None:
+    traffic = Traffic(store, clock, begin(store, tmp_path, prior=(3.0, 97.0), prior_from="a hunch"))
+    traffic.send(200)
+    page = tmp_path / "page.html"
+    write_report(store, "shapes", page)
+    assert "200 of the first 200 requests have come" in page.read_text("utf-8")
+    traffic.send(60, candidate=None, truth=None)
+    facts = write_report(store, "shapes", page)
+    assert facts["drift"]["changed"] == ["unknown", "left to people"]
+    text = page.read_text("utf-8")
+    assert "<b>Changed:</b> unknown, left to people." in text
+    assert text.count('<svg class="drift"') == len(facts["drift"]["series"]) == 4
+    assert "0 % at first, 100 % since: changed" in text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "A Bayesian view beside it, shown, never a gate. Believed before: 3 % wrong" in text
+
+
+def test_errors_by_what_is_true_tell_misses(store: Store, clock: Clock, tmp_path: Path) -> None:
+    traffic = Traffic(store, clock, begin(store, tmp_path))
+    traffic.send(6)
+    traffic.send(3, truth="square")
+    traffic.send(1, candidate="square", truth="square")
+    rows = {row["value"]: (row["n"], row["share"]) for row in gather_report(store, "shapes")["parts"]["in truth"]}
+    assert rows == {"circle": (6, 0.0), "square": (4, 0.75)}

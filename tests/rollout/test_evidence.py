@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from drivetrain.errors import InvalidInput
 from drivetrain.rollout.evidence import Evidence, Outcome, Review
+from drivetrain.rollout.two_arms import Choice, TwoArms
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -109,3 +111,16 @@ def test_a_label_goes_with_being_labelled() -> None:
         Outcome(at=NOON, candidate="a", incumbent=None, review="labelled")
     with pytest.raises(InvalidInput, match="truth"):
         Outcome(at=NOON, candidate="a", incumbent=None, review="unclear", truth="a")
+
+
+def test_what_the_candidate_was_not_asked_is_no_evidence_of_it_alone() -> None:
+    share = {"share": 0.5, "is_drawn": True}
+    evidence = Evidence(arms=TwoArms(margin=0.02))
+    for is_candidate, decided in ((True, "bear"), (True, None), (False, "wolf"), (False, None)):
+        said = outcome(decided, None) if is_candidate else outcome(None, decided)
+        choice = Choice(is_candidate=is_candidate, **share)
+        evidence.add(replace(said, is_asked=is_candidate, choice=choice))
+    assert evidence.arms is not None
+    assert (evidence.n, evidence.n_automatic, evidence.n_deferred, evidence.n_pairs) == (2, 1, 1, 0)
+    assert (evidence.arms.candidate_n, evidence.arms.candidate_wrong) == (2, 0)
+    assert (evidence.arms.incumbent_n, evidence.arms.incumbent_wrong) == (2, 1)

@@ -44,6 +44,14 @@ FAMILIES = {
     "drivetrain_out_of_domain": "counter",
     "drivetrain_abstained": "counter",
     "drivetrain_feedback": "counter",
+    "drivetrain_rollout_requests": "counter",
+    "drivetrain_rollout_unstored": "counter",
+    "drivetrain_rollout_shadows": "counter",
+    "drivetrain_rollout_rollbacks": "counter",
+    "drivetrain_rollout_backlog": "gauge",
+    "drivetrain_rollout_stage": "gauge",
+    "drivetrain_rollout_share": "gauge",
+    "drivetrain_webhooks": "counter",
 }
 
 

@@ -22,6 +22,7 @@ from .tiny import archive, tiny_app, write
 
 ROUTES = {
     ("POST", "/predict"), ("POST", "/feedback/{prediction_id}"), ("POST", "/explain"),
+    ("GET", "/predictions/{prediction_id}"),
     ("GET", "/model"), ("GET", "/models"), ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics"),
     ("GET", "/v2"), ("GET", "/v2/health/live"), ("GET", "/v2/health/ready"),
     ("GET", "/v2/models/{name}"), ("GET", "/v2/models/{name}/ready"), ("POST", "/v2/models/{name}/infer"),

@@ -70,7 +70,7 @@ def tiny_app(
     """
     models = folder / "models"
     models.mkdir(exist_ok=True)
-    given = settings(**{"models": models, "address_rate_limit": 0, **changed})
+    given = settings(**{"models": models, "address_rate_limit": 0, "cache_dir": folder / "cache", **changed})
     with open_store(f"sqlite:///{folder / 'store.db'}") as store:
         app = create_app(served, given, store=store)
         try:

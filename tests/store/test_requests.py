@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from drivetrain.errors import Conflict, InvalidInput, NotFound, Unavailable
-from drivetrain.store import requests
+from drivetrain.store import request_outcomes
 from drivetrain.store.ids import new_id
 from drivetrain.store.requests import Routed
 from drivetrain.store.store import Store, open_store
@@ -270,7 +270,7 @@ def test_outcomes_come_whole_however_many_pages(store: Store, bears: str, monkey
     wanted = [asked(store, bears) if i % 3 == 0 else add(store, bears) for i in range(10)]
     review(store, "ann", "black")
     whole = list(store.requests.outcomes(bears))
-    monkeypatch.setattr(requests, "_PAGE", 3)
+    monkeypatch.setattr(request_outcomes, "_PAGE", 3)
     assert list(store.requests.outcomes(bears)) == whole
     assert [row.prediction_id for row, _, _ in whole] == [one.prediction_id for one in wanted]
 

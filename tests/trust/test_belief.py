@@ -6,7 +6,7 @@ from scipy.integrate import quad
 from scipy.stats import beta
 
 from drivetrain.errors import InvalidConfig
-from drivetrain.trust.belief import Prior
+from drivetrain.trust.belief import ErrorPrior, Prior
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,59 @@ def test_a_prior_is_two_numbers_above_zero(pair: tuple[float, float]) -> None:
 def test_answers_that_make_no_prior_are_refused(low: float, high: float) -> None:
     with pytest.raises(InvalidConfig, match="prior: got"):
         Prior.between(low, high)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "n_wrong", "n_right", "bound"),
+    [(3, 97, 7, 162, 0.1), (0.5, 0.5, 0, 0, 0.5), (2.5, 40, 1.7, 33.4, 0.05)],
+)
+def test_the_belief_of_errors_is_that_of_scipy(
+    wrong: float, right: float, n_wrong: float, n_right: float, bound: float
+) -> None:
+    told = ErrorPrior(wrong=wrong, right=right).update(n_wrong, n_right, bound=bound)
+    after = beta(wrong + n_wrong, right + n_right)
+    assert told.share == pytest.approx(after.mean())
+    assert (told.share_low, told.share_high) == pytest.approx(after.ppf([0.025, 0.975]))
+    assert told.below == pytest.approx(after.cdf(bound))
+    assert told.prior_below == pytest.approx(beta.cdf(bound, wrong, right))
+
+
+def test_two_answers_make_a_prior_of_errors() -> None:
+    prior = ErrorPrior.expected(0.03, pictures=100)
+    assert (prior.wrong, prior.right) == pytest.approx((3, 97))
+    told = prior.update(7, 162, bound=0.1)
+    assert told.sentence == (
+        "Believed before: 3 % wrong, as sure as 100 pictures. With what was seen: 3.72 % (95 % credible, 1.8 to 6.3); "
+        "the chance that it is below 10 % was above 99.5 % and is above 99.5 %."
+    )
+    assert prior.update(7, 162).sentence.endswith("(95 % credible, 1.8 to 6.3).")
+    assert json.loads(json.dumps(told.as_json(), allow_nan=False)) == told.as_json()
+
+
+@pytest.mark.parametrize(("share", "pictures"), [(0, 10), (1, 10), (0.1, 0), (0.1, 2e6), (float("nan"), 10)])
+def test_a_prior_of_errors_needs_two_possible_answers(share: float, pictures: float) -> None:
+    with pytest.raises(InvalidConfig, match="prior"):
+        ErrorPrior.expected(share, pictures=pictures)
+
+
+def test_releases_that_are_alike_make_a_surer_prior() -> None:
+    def worth(*counts: tuple[float, float]) -> float:
+        prior = ErrorPrior.of_releases(counts)
+        return prior.wrong + prior.right
+
+    assert worth((4, 100), (4, 100), (4, 100)) == 300  # never surer than all that was seen
+    assert worth((1, 100), (9, 100), (20, 100)) < 60
+    assert worth((4, 1000)) == 20  # one release does not tell how much they vary
+    assert worth((0, 3)) == 3
+    for counts in ([], [(0, 0)], [(5, 3)]):
+        with pytest.raises(InvalidConfig, match="no decisions of earlier releases"):
+            ErrorPrior.of_releases(counts)
+
+
+def test_releases_drawn_from_a_beta_give_that_beta_back() -> None:
+    rng = np.random.default_rng(7)
+    rates = rng.beta(3, 57, size=4_000)
+    counts = [(float(rng.binomial(200, rate)), 200.0) for rate in rates]
+    prior = ErrorPrior.of_releases(counts)
+    assert prior.wrong / (prior.wrong + prior.right) == pytest.approx(0.05, abs=0.002)
+    assert prior.wrong + prior.right == pytest.approx(60, rel=0.12)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import gammaln
 
 from drivetrain.errors import InvalidInput
-from drivetrain.trust.canary_sequence import CanarySequence, log_e_shares
+from drivetrain.trust.canary_sequence import CanarySequence, Shows, log_e_shares, nearest_rates
 
 CROSSED = np.log(20)
 
@@ -47,6 +49,58 @@ def test_the_next_outcome_is_fair_where_the_candidate_is_no_worse(
     assert mean <= 1 + 1e-9
     if better == 1:
         assert mean == pytest.approx(1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(0, 10_000), st.floats(0.01, 0.99), st.floats(0.0, 1), st.floats(0.0, 1), st.sampled_from([0, 0.02, 0.3])
+)
+@pytest.mark.parametrize("shows", ["worse", "not worse"])
+def test_the_next_outcome_is_fair_at_the_margin_and_no_better_beyond(
+    shows: Shows, seed: int, share: float, place: float, beyond: float, margin: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    past = CanarySequence(margin=margin, shows=shows)
+    for _ in range(int(rng.integers(0, 60))):
+        past.add(share=0.3, is_candidate=bool(rng.random() < 0.3), is_wrong=bool(rng.random() < 0.3))
+    baseline = place * (1 - margin)
+    room = baseline + margin if shows == "worse" else 1 - margin - baseline  # how far the null goes beyond its edge
+    candidate = baseline + margin + (-1 if shows == "worse" else 1) * beyond * room
+    mean = 0.0
+    for arm, chance, rate in ((True, share, candidate), (False, 1 - share, baseline)):
+        for is_wrong, likely in ((True, rate), (False, 1 - rate)):
+            now = replace(past)
+            now.add(share=share, is_candidate=arm, is_wrong=is_wrong)
+            mean += chance * likely * np.exp(now.log_e - past.log_e)
+    assert mean <= 1 + 1e-6
+    if beyond == 0:
+        assert mean == pytest.approx(1, abs=1e-6)
+
+
+def test_the_nearest_rates_are_nearer_than_their_neighbours() -> None:
+    def distance(p: float, q: float) -> float:
+        def one(a: float, b: float) -> float:
+            return float(a * np.log(a / b) + (1 - a) * np.log((1 - a) / (1 - b)))
+
+        return 0.8 * one(0.1, p) + 0.2 * one(0.12, q)
+
+    p, q = nearest_rates(0.1, 0.12, share=0.2, margin=0.05)
+    assert q - p == pytest.approx(0.05)
+    assert all(distance(p, q) < distance(p + step, q + step) for step in (-0.001, 0.001))
+
+
+def test_a_margin_takes_longer_to_break() -> None:
+    rng = np.random.default_rng(4)
+    events = [(bool(rng.random() < 0.5), float(rng.random())) for _ in range(2_000)]
+    found = {}
+    for margin in (0.0, 0.05):
+        sequence = CanarySequence(margin=margin)
+        for is_candidate, place in events:
+            sequence.add(share=0.5, is_candidate=is_candidate, is_wrong=place < (0.22 if is_candidate else 0.1))
+        found[margin] = sequence.log_e
+    assert found[0.0] > found[0.05] > CROSSED
+    with pytest.raises(InvalidInput, match="margin"):
+        CanarySequence(margin=1.0)
 
 
 def test_no_more_than_alpha_while_shares_and_rates_change() -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from drivetrain.errors import InvalidInput
-from drivetrain.trust.rollout_plan import plan_bound, plan_margin, plan_superiority
+from drivetrain.trust.canary_sequence import CanarySequence
+from drivetrain.trust.rollout_plan import plan_bound, plan_margin, plan_parted, plan_superiority
 
 
 def test_plans_are_near_those_of_the_literature() -> None:
@@ -46,3 +48,37 @@ def test_what_makes_no_sense_is_refused() -> None:
         plan_superiority(wins=0.8, losses=0.3)
     with pytest.raises(InvalidInput, match="alpha"):
         plan_bound(0.01, bound=0.05, alpha=0)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "incumbent", "share", "margin"),
+    [(0.05, 0.1, 0.5, 0.0), (0.1, 0.1, 0.5, 0.05), (0.03, 0.1, 0.05, 0.02)],
+)
+def test_a_plan_of_parted_keys_is_about_what_they_take(
+    candidate: float, incumbent: float, share: float, margin: float
+) -> None:
+    rng, taken = np.random.default_rng(0), []
+    for _ in range(30):
+        sequence = CanarySequence(margin=margin, shows="not worse")
+        while sequence.log_e < np.log(20):
+            is_candidate = bool(rng.random() < share)
+            is_wrong = bool(rng.random() < (candidate if is_candidate else incumbent))
+            sequence.add(share=share, is_candidate=is_candidate, is_wrong=is_wrong)
+        taken.append(sequence.candidate_n + sequence.baseline_n)
+    plan = plan_parted(candidate=candidate, incumbent=incumbent, share=share, margin=margin)
+    assert plan.median == plan.labels
+    assert plan.median == pytest.approx(np.median(taken), rel=0.6)
+
+
+def test_parted_keys_take_longer_the_smaller_the_share_and_the_margin() -> None:
+    def median(**changed: float) -> float:
+        rates = {"candidate": 0.04, "incumbent": 0.05, "share": 0.5, "margin": 0.02} | changed
+        return plan_parted(**rates).median or np.inf
+
+    assert median() < median(share=0.05) < np.inf
+    assert median() < median(margin=0.01) < np.inf
+    assert median() < median(alpha=0.001) < np.inf
+    assert median(candidate=0.07) == median(candidate=0.2) == np.inf
+    for wrong in ({"share": 0.0}, {"alpha": 1.0}, {"candidate": 1.2}):
+        with pytest.raises(InvalidInput):
+            median(**wrong)

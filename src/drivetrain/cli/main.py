@@ -32,6 +32,7 @@ VERBS = {
     "undo": "drivetrain.cli.undo",
     "versions": "drivetrain.cli.versions",
     "rollout": "drivetrain.cli.rollout",
+    "review": "drivetrain.cli.review",
     "key": "drivetrain.cli.key",
     "user": "drivetrain.cli.user",
     "db": "drivetrain.cli.db",

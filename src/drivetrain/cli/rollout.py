@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from drivetrain.cli.rollout_markers import mark_rollback, marker_folder, tell_marker
+from drivetrain.cli.rollout_report import report
 from drivetrain.cli.rollout_start import start
 from drivetrain.cli.shared import JsonFlag, ThreadsOption, escape_text, open_settings, print_json
 from drivetrain.cli.store import DbOption, opened_store
@@ -120,26 +121,6 @@ def rollback(name: _Name, by: _By, reason: _Reason, db: DbOption = None, as_json
         tell_marker(name, moved.marker, as_json=as_json)
     else:
         _show_move(name, moved, as_json=as_json)
-
-
-def report(
-    name: _Name,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; default: NAME-rollout.html.")] = None,
-    db: DbOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Write a page: where it stands, evidence over time, errors by part, what is new since the page that was there."""
-    from drivetrain.flows.rollout_report import write_report
-
-    with opened_store(db) as store:
-        path = Path(f"{name}-rollout.html") if out is None else out
-        facts = write_report(store, name, path)
-    if as_json:
-        print_json({"report": str(path), **facts})
-        return
-    for line in facts["changes"]:
-        sys.stdout.write(escape_text(line) + "\n")
-    sys.stdout.write(escape_text(str(path)) + "\n")
 
 
 def log(name: _Name, db: DbOption = None, as_json: JsonFlag = False) -> None:

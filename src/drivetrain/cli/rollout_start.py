@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drivetrain.cli.rollout_prior import ask_prior
 from drivetrain.cli.shared import JsonFlag, escape_text, print_json
 from drivetrain.cli.store import DbOption, opened_store
 from drivetrain.errors import InvalidConfig
@@ -45,6 +46,13 @@ def start(
     traffic: Annotated[float | None, typer.Option(help="Requests a day, to foretell how long.")] = None,
     datasheet: Annotated[Path | None, typer.Option(help="A datasheet.md filled in since it was trained.")] = None,
     premortem: Annotated[Path | None, typer.Option(help="Answers to the pre-mortem, in TOML.")] = None,
+    shadow: Annotated[
+        bool, typer.Option("--shadow/--no-shadow", help="Both see every request; else each is asked of one only.")
+    ] = True,
+    prior: Annotated[
+        str | None,
+        typer.Option(help="'expected 3 %, as sure as 100 pictures', past or none: shown beside the gates."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell the plan, begin nothing.")] = False,
     db: DbOption = None,
     as_json: JsonFlag = False,
@@ -53,6 +61,7 @@ def start(
     from drivetrain.flows.premortem import read_premortem
     from drivetrain.flows.rollout import enter_markers
     from drivetrain.flows.rollout_config import RolloutConfig
+    from drivetrain.flows.rollout_prior import add_prior
     from drivetrain.flows.rollout_start import prepare_config, start_rollout
     from drivetrain.rollout.gates import GateConfig
 
@@ -70,8 +79,10 @@ def start(
         has_incumbent=incumbent is not None,
     )
     answers = {} if premortem is None else read_premortem(premortem)
+    is_asked = None in (objective, cost_error, cost_review)
     asked = _ask(objective, cost_error, cost_review, scope=scope, budget=review_budget, as_json=as_json)
     objective, cost_error, cost_review, scope, review_budget = asked
+    believed = ask_prior(prior, is_asked=is_asked)
     config = RolloutConfig(
         gate=gate,
         objective=objective,
@@ -83,6 +94,7 @@ def start(
         audit_share=audit_share,
         second_share=second_share,
         due_hours=due_hours,
+        has_shadow=shadow,
     )
     config = prepare_config(config, candidate, datasheet=datasheet)
     with opened_store(db) as store:
@@ -90,6 +102,7 @@ def start(
             from drivetrain.cli.rollout_markers import marker_folder
 
             enter_markers(store, marker_folder(db))
+        config = add_prior(config, believed, store=store, candidate=candidate)
         started = start_rollout(
             store,
             name,

@@ -21,15 +21,16 @@ def show_status(facts: Mapping[str, Any]) -> None:
     if harm["is_met"]:
         _line("HARM     " + " ".join(one["sentence"] for one in harm["criteria"] if one["is_met"]))
     if facts["next"] is not None:
-        gate = facts["evidence"]["gate"]
-        missing = sum(not one["is_met"] for one in gate["criteria"])
+        gate = facts["gate"]
+        missing = sum(not one["is_met"] for one in gate)
         _line(f"\nnext: {facts['next']}, {'all is shown' if not missing else f'{missing} things are missing'}")
-        for one in gate["criteria"]:
+        for one in gate:
             far = ""
-            if one["log_e"] is not None and not one["is_met"]:
-                far = f" ({percent(max(0.0, one['log_e'] / one['needed']), digits=0)} of the evidence)"
+            if one["is_test"] and not one["is_met"]:
+                far = f" ({percent(one['share'], digits=0)} of the evidence)"
             _line(f"  {'yes' if one['is_met'] else 'no ':<3}  {one['sentence']}{far}")
     _show_work(facts)
+    _show_belief(facts)
     for alert in facts["alerts"]:
         _line(f"alert    {alert['id']}  {alert['kind']}: {alert['detail']}")
     for asks in facts["unanswered"].values():
@@ -58,6 +59,21 @@ def _show_work(facts: Mapping[str, Any]) -> None:
         else f"; a thousand requests would cost {show_number(costs['per_thousand'])}"
     )
     _line(f"costs    labels so far {show_number(costs['reviews'])}{told}")
+
+
+def _show_belief(facts: Mapping[str, Any]) -> None:
+    belief = facts["belief"]
+    if belief is None:
+        return
+    if belief["error"] is not None:
+        _line(f"belief   shown, never a gate ({belief['prior_from']}). {belief['error']['sentence']}")
+    if belief["versus"] is not None:
+        versus = belief["versus"]
+        _line(
+            "belief   shown, never a gate. Of the pictures that one alone has right it wins "
+            f"{percent(versus['share'], digits=0)}; with no belief before, it is the better one with a chance of "
+            f"{percent(versus['better'], digits=0)}"
+        )
 
 
 def _line(text: str) -> None:

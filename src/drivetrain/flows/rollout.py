@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from drivetrain.errors import Conflict, InvalidConfig, NotFound, Unavailable
+from drivetrain.errors import Conflict, NotFound, Unavailable
 from drivetrain.rollout.gates import Criterion
-from drivetrain.rollout.ledger import FIRST, LedgerEntry, find_break, seal
+from drivetrain.rollout.ledger import LedgerEntry, find_break
 from drivetrain.rollout.stages import Action, Position, Stage, move
-from drivetrain.store.deployments import Deployment, Seal
+from drivetrain.store.deployments import Deployment
 from drivetrain.store.store import Store
 
-from .rollout_evidence import EvidenceReader, gather_evidence
+from .rollout_evidence import SHARES_ALERT, EvidenceReader, gather_evidence
 from .rollout_judge import Judged, judge, judge_now
 from .rollout_marker import read_markers, remove_marker, write_marker
+from .rollout_signing import binding, check_approver, check_signed
 
 __all__ = [
     "OURSELVES",
@@ -73,18 +72,29 @@ def position_of(deployment: Deployment) -> Position:
 
 
 def advance(
-    store: Store, name: str, *, by: str, reason: str, is_dry: bool = False, reader: EvidenceReader | None = None
+    store: Store,
+    name: str,
+    *,
+    by: str,
+    reason: str,
+    is_dry: bool = False,
+    reader: EvidenceReader | None = None,
+    revision: int | None = None,
 ) -> Moved:
-    """Take the next step, if the gate holds. Raises Conflict with what is missing, or where another came first."""
-    by, reason = _signed(by, reason)
-    deployment = get_deployment(store, name, is_open=True)
-    _check_approver(store, by)
+    """Take the next step, if the gate holds. Raises Conflict with what is missing, or where another came first.
+
+    `revision` is the one that the approver saw, so that two approvers never take two steps.
+    """
+    by, reason = check_signed(by, reason)
+    deployment = _get_seen(store, name, revision)
+    check_approver(store, by)
     store.reviews.expire(store.deployments.clock())
     before = position_of(deployment)
     after = move(before, "advance")
-    judged = judge_now(store, deployment, reader=reader)
     if is_dry:
+        judged = judge_now(store, deployment, reader=reader)
         return Moved(before=before, after=after, deployment=deployment, judged=judged, is_done=False)
+    judged = _judge_and_alert(store, deployment, reader=reader)
     if judged.harm.is_met:
         raise Conflict("gate", got=_told(judged.harm.criteria, is_met=True), want="no harm", hint="Roll it back.")
     if not judged.gate.is_met:
@@ -93,17 +103,17 @@ def advance(
     return _move(store, deployment, "advance", by=by, reason=reason, judged=judged)
 
 
-def hold(store: Store, name: str, *, by: str, reason: str) -> Moved:
+def hold(store: Store, name: str, *, by: str, reason: str, revision: int | None = None) -> Moved:
     """Stop where it is: it decides as it did, and takes no step."""
-    by, reason = _signed(by, reason)
-    return _move(store, get_deployment(store, name, is_open=True), "hold", by=by, reason=reason)
+    by, reason = check_signed(by, reason)
+    return _move(store, _get_seen(store, name, revision), "hold", by=by, reason=reason)
 
 
-def resume(store: Store, name: str, *, by: str, reason: str) -> Moved:
+def resume(store: Store, name: str, *, by: str, reason: str, revision: int | None = None) -> Moved:
     """Let a held one go on. Who does must be allowed to approve."""
-    by, reason = _signed(by, reason)
-    _check_approver(store, by)
-    return _move(store, get_deployment(store, name, is_open=True), "resume", by=by, reason=reason)
+    by, reason = check_signed(by, reason)
+    check_approver(store, by)
+    return _move(store, _get_seen(store, name, revision), "resume", by=by, reason=reason)
 
 
 def rollback(store: Store, name: str, *, by: str, reason: str, marker_folder: Path | None = None) -> Moved:
@@ -111,7 +121,7 @@ def rollback(store: Store, name: str, *, by: str, reason: str, marker_folder: Pa
 
     Where the database cannot be written, a file in `marker_folder` says so to the servers; without one: Unavailable.
     """
-    by, reason = _signed(by, reason)
+    by, reason = check_signed(by, reason)
     for left in reversed(range(_TRIES)):
         deployment = get_deployment(store, name, is_open=True)
         try:
@@ -135,7 +145,7 @@ def watch_harm(store: Store, name: str, *, reader: EvidenceReader | None = None)
     if deployment.ended_at is not None:
         return False
     store.reviews.expire(store.deployments.clock())
-    judged = judge_now(store, deployment, reader=reader)
+    judged = _judge_and_alert(store, deployment, reader=reader)
     if not judged.harm.is_met:
         return False
     reason = _told(judged.harm.criteria, is_met=True)
@@ -184,8 +194,8 @@ def verify(store: Store, name: str) -> str | None:
 
 def close_alert(store: Store, alert_id: str, *, by: str, reason: str) -> None:
     """Say why an alert need not hold anything up any more; in the ledger too."""
-    by, reason = _signed(by, reason)
-    _check_approver(store, by)
+    by, reason = check_signed(by, reason)
+    check_approver(store, by)
     closed = store.alerts.close(alert_id, by, reason)
     deployment = get_deployment(store, closed.deployment_id)
     stands = position_of(deployment)
@@ -194,36 +204,24 @@ def close_alert(store: Store, alert_id: str, *, by: str, reason: str) -> None:
     store.deployments.note(deployment.id, seal=bound)
 
 
-def binding(
-    store: Store,
-    deployment_id: str,
-    action: str,
-    before: Position | None,
-    after: Position,
-    *,
-    by: str,
-    reason: str,
-    evidence: Mapping[str, Any],
-) -> Seal:
-    """What makes the next row of the ledger, bound to the one before."""
-    at = datetime.fromtimestamp(store.deployments.clock(), UTC).isoformat()
+def _get_seen(store: Store, name: str, revision: int | None) -> Deployment:
+    """The one that goes on, as whoever moves it saw it. Raises Conflict where it was moved since."""
+    found = get_deployment(store, name, is_open=True)
+    if revision is not None and found.revision != revision:
+        got = f"{found.name} at revision {found.revision}, {position_of(found).in_words}"
+        want = f"revision {revision}: another change came first"
+        raise Conflict("deployment", got=got, want=want, hint="Look at it again.")
+    return found
 
-    def bind(last: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        entry = LedgerEntry(
-            deployment=deployment_id,
-            number=1 if last is None else last["number"] + 1,
-            at=at,
-            by=by,
-            action=action,
-            before="" if before is None else before.in_words,
-            after=after.in_words,
-            reason=reason,
-            evidence=evidence,
-            previous=FIRST if last is None else last["digest"],
-        )
-        return asdict(seal(entry))
 
-    return bind
+def _judge_and_alert(store: Store, deployment: Deployment, *, reader: EvidenceReader | None) -> Judged:
+    """What it shows; where keys go elsewhere than they should, an alert is open that somebody must look at."""
+    judged = judge_now(store, deployment, reader=reader)
+    shares = judged.gathered.shares
+    if shares.is_broken and not any(one.kind == SHARES_ALERT for one in store.alerts.list(deployment.id)):
+        store.alerts.open(deployment.id, SHARES_ALERT, shares.sentence)
+        judged = judge_now(store, deployment, reader=reader)
+    return judged
 
 
 def _move(
@@ -246,20 +244,3 @@ def _move(
 
 def _told(criteria: tuple[Criterion, ...], *, is_met: bool) -> str:
     return " ".join(one.sentence for one in criteria if one.is_met == is_met)
-
-
-def _signed(by: str, reason: str) -> tuple[str, str]:
-    """Raises InvalidConfig where one of them is missing."""
-    by, reason = by.strip(), reason.strip()
-    if not by or not reason or len(by) > 128:
-        raise InvalidConfig("by" if not by or len(by) > 128 else "reason", got="none", want="a name, and a reason")
-    return by, reason
-
-
-def _check_approver(store: Store, by: str) -> None:
-    """Where people are known here, only who has the role may."""
-    if not store.users.count():
-        return
-    may = {user.name for user in store.users.list() if user.removed_at is None and user.roles & {"approve", "admin"}}
-    if by not in may:
-        raise Conflict("by", got=by, want="a person with the role approve", hint="See `drivetrain user list`.")

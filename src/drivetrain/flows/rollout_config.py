@@ -29,9 +29,12 @@ class RolloutConfig:
     audit_share: float = 0.1  # of automatic decisions, drawn by chance for a label
     second_share: float = 0.1  # of labels that two people give
     due_hours: float = 24.0  # a label that comes later does not count
+    has_shadow: bool = True  # both see every request; else each is asked of one version only
     threshold: str = ""  # what the candidate promises of what it decides by itself
     open_questions: tuple[str, ...] = field(default=())  # of the datasheet, without an answer
     datasheet_sha256: str = ""  # of the one that was read
+    prior: tuple[float, float] | None = None  # wrong and right decisions believed in before: shown, never a gate
+    prior_from: str = ""  # where that came from, in words
 
     def __post_init__(self) -> None:
         problems = []
@@ -56,13 +59,16 @@ class RolloutConfig:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self) | {"open_questions": list(self.open_questions)}
+        prior = None if self.prior is None else list(self.prior)
+        return asdict(self) | {"open_questions": list(self.open_questions), "prior": prior}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> RolloutConfig:
         """What `as_json` gave. Raises InvalidConfig where it is something else."""
         try:
             values = dict(raw) | {"gate": GateConfig(**raw["gate"]), "open_questions": tuple(raw["open_questions"])}
+            if values.get("prior") is not None:
+                values["prior"] = tuple(values["prior"])
             return cls(**values)
         except (KeyError, TypeError) as exc:
             got = f"what another version wrote ({exc})"
@@ -75,4 +81,7 @@ class RolloutConfig:
     @property
     def frozen(self) -> dict[str, Any]:
         """What may not differ between two starts that share their evidence."""
-        return {name: getattr(self.gate, name) for name in _FROZEN_GATE} | {"audit_share": self.audit_share}
+        return {name: getattr(self.gate, name) for name in _FROZEN_GATE} | {
+            "audit_share": self.audit_share,
+            "has_shadow": self.has_shadow,
+        }

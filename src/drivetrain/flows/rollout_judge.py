@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from drivetrain.rollout.evidence import Evidence
-from drivetrain.rollout.gates import Criterion, GateConfig, GateResult, Readiness, judge_gate, judge_harm
+from drivetrain.rollout.gates import Criterion, GateConfig, GateResult, Readiness, asked_at, judge_gate, judge_harm
+from drivetrain.rollout.stages import Stage
 from drivetrain.store.deployments import Deployment
 from drivetrain.store.store import Store
 
@@ -16,7 +17,7 @@ from .premortem import find_unanswered
 from .rollout_config import RolloutConfig
 from .rollout_evidence import EvidenceReader, Gathered
 
-__all__ = ["Judged", "judge", "judge_now", "summarize"]
+__all__ = ["Judged", "judge", "judge_gathered", "judge_now", "summarize"]
 
 _OF_STEP = ("requests", "hours", "hours of the day")  # each step needs these anew
 
@@ -40,6 +41,7 @@ class Judged:
             "readiness": asdict(self.ready),
             "gate": self.gate.as_json(),
             "harm": self.harm.as_json(),
+            "shares": {str(share): list(count) for share, count in self.gathered.shares.counts.items()},
         }
         text = json.dumps(found, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return found | {"digest": hashlib.sha256(text.encode()).hexdigest()}
@@ -61,13 +63,23 @@ def judge_now(store: Store, deployment: Deployment, *, reader: EvidenceReader | 
         has_premortem=not find_unanswered(store, deployment),
         backlog=store.requests.backlog(deployment.id),
     )
-    whole, step = (judge_gate(evidence, config.gate, ready) for evidence in (gathered.whole, gathered.step))
-    of_step = {one.name: one for one in step.criteria}
+    stage: Stage = deployment.stage  # type: ignore[assignment]  # only `stages.move` made it
+    return judge_gathered(gathered, config, ready, stage=stage)
+
+
+def judge_gathered(gathered: Gathered, config: RolloutConfig, ready: Readiness, *, stage: Stage) -> Judged:
+    """What was counted, against what was settled at the start."""
+    asked = asked_at(stage, has_shadow=config.has_shadow)
+    whole, step = (
+        judge_gate(evidence, config.gate, ready, asked=asked, shares=gathered.shares)
+        for evidence in (gathered.whole, gathered.step)
+    )
     criteria = whole.criteria
     if gathered.n_steps:
+        of_step = {one.name: one for one in step.criteria}
         criteria = tuple(_since_step(of_step[one.name]) if one.name in _OF_STEP else one for one in criteria)
     return Judged(
-        gate=GateResult(is_met=all(one.is_met for one in criteria), criteria=criteria),
+        gate=GateResult.every(criteria),
         harm=_judge_harm(gathered, config.gate),
         gathered=gathered,
         ready=ready,
@@ -87,7 +99,14 @@ def summarize(evidence: Evidence) -> dict[str, Any]:
         name: None if at is None else at.isoformat()
         for name, at in (("first_at", evidence.first_at), ("last_at", evidence.last_at))
     }
-    return counts | times | {"classes": dict(sorted(evidence.classes.items())), "hours": sorted(evidence.hours)}
+    arms = evidence.arms
+    parted = {}
+    if arms is not None:
+        names = ("candidate_n", "candidate_wrong", "incumbent_n", "incumbent_wrong", "n_untold")
+        parted = {"arms": {name: getattr(arms, name) for name in names}}
+    return (
+        counts | times | parted | {"classes": dict(sorted(evidence.classes.items())), "hours": sorted(evidence.hours)}
+    )
 
 
 def _judge_harm(gathered: Gathered, config: GateConfig) -> GateResult:
@@ -100,7 +119,7 @@ def _judge_harm(gathered: Gathered, config: GateConfig) -> GateResult:
     if k := gathered.n_steps:
         of_step = judge_harm(gathered.step, replace(config, harm_alpha=half / (k * (k + 1))))
         criteria += tuple(_since_step(replace(one, name=f"{one.name}, this step")) for one in of_step.criteria)
-    return GateResult(is_met=any(one.is_met for one in criteria), criteria=criteria)
+    return GateResult.any(criteria)
 
 
 def _since_step(one: Criterion) -> Criterion:

@@ -17,6 +17,7 @@ from drivetrain.trust.sequential import rate_interval
 
 from .rollout import get_deployment
 from .rollout_config import RolloutConfig
+from .rollout_drift import measure_drift
 from .rollout_evidence import Row, count_row, plan_evidence, read_rows
 from .rollout_status import describe_rollout
 
@@ -46,12 +47,13 @@ def gather_report(store: Store, name: str) -> dict[str, Any]:
     plan = plan_evidence(store, deployment)
     rows = list(read_rows(store, plan))
     evidence, points = _draw(rows, floor=plan.floor, alpha=config.gate.alpha)
-    counted = rows[: evidence.n]
+    counted = rows[: len(rows) - evidence.n_waiting]
     return {
         "made_at": datetime.fromtimestamp(store.deployments.clock(), UTC).isoformat(timespec="minutes"),
         "status": describe_rollout(store, deployment.id),
         "points": points,
         "parts": _split(counted),
+        "drift": measure_drift(rows),
         "reasons": dict(_reasons(counted).most_common()),
         "events": [
             {key: entry[key] for key in ("at", "by", "action", "after", "reason")}
@@ -65,8 +67,9 @@ def _draw(rows: Iterable[Row], *, floor: float, alpha: float) -> tuple[Evidence,
     """The evidence, and the share of wrong decisions with its confidence sequence along the way."""
     evidence, points, every = Evidence(floor=floor), [], 1
     for row in rows:
+        before = evidence.n
         count_row(row, whole=evidence, step=None)
-        if evidence.n_waiting:
+        if evidence.n_waiting or evidence.n == before:
             continue
         if evidence.n % every == 0:
             points.append(_point(evidence, alpha))
@@ -96,6 +99,7 @@ def _split(rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
             continue
         mark = (1 / outcome.probability, outcome.candidate != outcome.truth)
         found["decided as"][outcome.candidate].append(mark)
+        found["in truth"][outcome.truth].append(mark)
         found["hour (UTC)"][f"{outcome.at.hour:02d}"].append(mark)
         for name, value in row.routed.attributes.items():
             found[name][value].append(mark)

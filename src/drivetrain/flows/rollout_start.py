@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from drivetrain.data.datasheet import find_open_questions
 from drivetrain.errors import Conflict, InvalidConfig, InvalidInput, NotFound
@@ -18,30 +16,14 @@ from drivetrain.store.deployments import Deployment
 from drivetrain.store.ids import new_id
 from drivetrain.store.store import Store
 from drivetrain.store.versions import Version
-from drivetrain.trust.rollout_plan import GatePlan, plan_bound, plan_margin, plan_superiority
 
 from .premortem import QUESTIONS, answer_premortem
 from .rollout import binding
 from .rollout_config import RolloutConfig
+from .rollout_forecast import Plan, plan_rollout
 from .versions import describe_version, register_version
 
 __all__ = ["Plan", "Started", "plan_rollout", "prepare_config", "start_rollout"]
-
-_DAY_H = 24
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """About what the first gate will take, if the versions are as good as their bundles say. None: cannot be told."""
-
-    requests: int | None
-    labels: int | None
-    days: float | None
-    sentence: str  # for a person
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +86,7 @@ def start_rollout(
     new = describe_version(candidate, at=at, by=by)
     old = None if incumbent is None else describe_version(incumbent, at=at, by=by)
     _check_pair(new, old)
+    _check_first_step(config)
     before = [one for one in store.deployments.list() if (one.name, one.candidate) == (name, new.version)]
     _check_frozen(before, config, None if old is None else old.version)
     plan = plan_rollout(config, new, old)
@@ -132,64 +115,6 @@ def start_rollout(
     return Started(candidate=new, incumbent=old, config=config, plan=plan, deployment=made, runs_before=len(before))
 
 
-def plan_rollout(config: RolloutConfig, candidate: Version, incumbent: Version | None) -> Plan:
-    """Simulated with the gates' own arithmetic, from what the bundles measured. One gate; there are six."""
-    error, coverage = _error_of(candidate)
-    if error is None or not coverage:
-        return Plan(requests=None, labels=None, days=None, sentence=_UNKNOWN)
-    gate, plans = config.gate, []
-    if gate.bound is not None:
-        each = plan_bound(error, bound=gate.bound, alpha=gate.alpha)
-        audited = coverage * config.audit_share
-        plans.append((each, coverage, 1.0) if incumbent is None else (each, audited, audited))
-    if gate.margin is not None and incumbent is not None:
-        theirs, _ = _error_of(incumbent)
-        if theirs is None:
-            return Plan(requests=None, labels=None, days=None, sentence=_UNKNOWN)
-        wins, losses = theirs * (1 - error), error * (1 - theirs)
-        each = (
-            plan_superiority(wins=wins, losses=losses, alpha=gate.alpha)
-            if gate.margin == 0
-            else plan_margin(wins=wins, losses=losses, margin=gate.margin, alpha=gate.alpha)
-        )
-        plans.append((each, coverage, coverage * (wins + losses)))
-    return _add_up(config, plans)
-
-
-def _add_up(config: RolloutConfig, plans: list[tuple[GatePlan, float, float]]) -> Plan:
-    """Each plan with the share of requests that it can use and that need a label; the longest counts."""
-    taken = [plan.median / usable for plan, usable, _ in plans if plan.median is not None]
-    if len(taken) < len(plans):
-        return Plan(requests=None, labels=None, days=None, sentence=_NEVER)
-    requests = math.ceil(max(config.gate.n_min, *taken))
-    labels = math.ceil(requests * max(labelled for *_, labelled in plans))
-    days = None if config.traffic is None else max(requests / config.traffic, config.gate.hours_min / _DAY_H)
-    told = f"about {requests:,} requests, {labels:,} labels"
-    if days is not None:
-        told += f", at your traffic {days:.3g} day{'' if days == 1 else 's'}"
-        if config.review_budget is not None and labels > config.review_budget * days:
-            days = labels / config.review_budget
-            told += f"; {config.review_budget:g} labels a day make that {days:.3g} days"
-    cost = f" The labels cost {labels * config.cost_review:,.4g}." if config.cost_review else ""
-    return Plan(requests=requests, labels=labels, days=days, sentence=f"The first gate likely takes {told}.{cost}")
-
-
-_UNKNOWN = "How long it takes cannot be told: the bundle says nothing of its errors among what it decides by itself."
-_NEVER = "At the errors that the bundle states, the first gate would likely not pass within a million requests."
-
-
-def _error_of(version: Version) -> tuple[float | None, float]:
-    """(wrong among what it decides by itself, share that it decides), as its bundle measured.
-
-    With one error and one right decision more than were found: none wrong of 30 is not zero.
-    """
-    found = version.facts.get("evaluation", {}).get("deferral") or {}
-    n, coverage = version.facts.get("evaluation", {}).get("n"), found.get("coverage")
-    if not n or not coverage or found.get("n_wrong") is None:
-        return None, 0.0
-    return (found["n_wrong"] + 1) / (n * coverage + 2), coverage
-
-
 def _check_pair(new: Version, old: Version | None) -> None:
     if old is None:
         return
@@ -201,6 +126,16 @@ def _check_pair(new: Version, old: Version | None) -> None:
         )
     if set(old.facts.get("classes", ())) != set(new.facts.get("classes", ())):
         raise InvalidConfig("candidate", got="other classes than the incumbent", want="the same classes")
+
+
+def _check_first_step(config: RolloutConfig) -> None:
+    """Without shadow it decides before anyone saw it at work: then not everywhere."""
+    if not config.has_shadow and not config.scope.strip():
+        raise InvalidConfig(
+            "scope",
+            got="everywhere, without shadow",
+            want="where it may decide first, such as site=north: nothing is known of it by then",
+        )
 
 
 def _check_frozen(before: list[Deployment], config: RolloutConfig, incumbent: str | None) -> None:

@@ -7,13 +7,15 @@ from typing import Any
 
 from drivetrain.errors import Unavailable
 from drivetrain.rollout.reviewing import measure_agreement
-from drivetrain.store.deployments import Deployment
 from drivetrain.store.store import Store
 
-from .premortem import QUESTIONS, find_unanswered
+from .premortem import QUESTIONS
 from .rollout import get_deployment, position_of
 from .rollout_config import RolloutConfig
+from .rollout_evidence import EvidenceReader
 from .rollout_judge import Judged, judge_now
+from .rollout_prior import describe_belief
+from .rollout_words import draw_ladder, tell_decider, tell_distance, tell_gate, tell_harm
 
 __all__ = ["describe_rollout", "list_rollouts", "tell_costs"]
 
@@ -35,17 +37,25 @@ def list_rollouts(store: Store) -> list[dict[str, Any]]:
     ]
 
 
-def describe_rollout(store: Store, name: str) -> dict[str, Any]:
-    """Stage, evidence, each criterion and how far it is, reviews, alerts, pre-mortem; plain values."""
+def describe_rollout(store: Store, name: str, *, reader: EvidenceReader | None = None) -> dict[str, Any]:
+    """Stage, evidence, each criterion and how far it is, reviews, alerts, pre-mortem; plain values.
+
+    With a `reader` that is kept, only what is new is counted.
+    """
     deployment = get_deployment(store, name)
     now = store.deployments.clock()
     if deployment.ended_at is None:
         _expire(store, now)
-    judged = judge_now(store, deployment)
+    judged = judge_now(store, deployment, reader=reader)
     config = RolloutConfig.from_json(deployment.config)
     stands = position_of(deployment)
     oldest = store.reviews.oldest_open(deployment.id)
     agreement = measure_agreement(store.reviews.pairs(deployment.id))
+    ledger = store.deployments.ledger(deployment.id)
+    answers = store.deployments.premortem(deployment.id)
+    unanswered = [one for one in QUESTIONS if one not in answers]
+    names = _name_callers(store)
+    gate = tell_gate(judged, config, n_answered=len(QUESTIONS) - len(unanswered))
     return {
         "name": deployment.name,
         "id": deployment.id,
@@ -54,6 +64,13 @@ def describe_rollout(store: Store, name: str) -> dict[str, Any]:
         "stage": deployment.stage,
         "share": deployment.share,
         "is_held": deployment.is_held,
+        "revision": deployment.revision,
+        "ladder": draw_ladder(deployment, sum(entry["action"] == "advance" for entry in ledger)),
+        "decides": tell_decider(deployment, config),
+        "distance": tell_distance(stands, gate, is_harmed=judged.harm.is_met),
+        "harm": tell_harm(judged, is_over=stands.is_over),
+        "gate": gate,
+        "belief": describe_belief(config, judged.gathered.whole),
         "next": None if stands.is_over else stands.next().in_words,
         "candidate": deployment.candidate,
         "incumbent": deployment.incumbent,
@@ -71,13 +88,14 @@ def describe_rollout(store: Store, name: str) -> dict[str, Any]:
             "twice": agreement.same.n,
             "kappa": agreement.kappa,
             "people": [
-                {"by": by, "answers": n, "median_seconds": seconds}
+                {"by": names.get(by, by), "answers": n, "median_seconds": seconds}
                 for by, n, seconds in store.reviews.load(now - _WEEK_S)
             ],
         },
         "alerts": [asdict(alert) for alert in store.alerts.list(deployment.id)],
-        "unanswered": {one: QUESTIONS[one] for one in find_unanswered(store, deployment)},
-        "last_event": _last_event(store, deployment),
+        "unanswered": {one: QUESTIONS[one] for one in unanswered},
+        "premortem": [{"name": one, "asks": QUESTIONS[one], **answers.get(one, {})} for one in QUESTIONS],
+        "last_event": {name: ledger[-1][name] for name in ("at", "by", "action", "reason")} if ledger else None,
     }
 
 
@@ -101,9 +119,10 @@ def tell_costs(judged: Judged, config: RolloutConfig) -> dict[str, float | None]
     }
 
 
-def _last_event(store: Store, deployment: Deployment) -> dict[str, Any] | None:
-    entries = store.deployments.ledger(deployment.id)
-    return {name: entries[-1][name] for name in ("at", "by", "action", "reason")} if entries else None
+def _name_callers(store: Store) -> dict[str, str]:
+    """Tag of a person or a key -> what people call them, of those who are gone too."""
+    people = {f"user:{user.id}": user.name for user in store.users.list()}
+    return people | {f"key:{key.id}": key.name for key in store.keys.list()}
 
 
 def _expire(store: Store, now: float) -> None:

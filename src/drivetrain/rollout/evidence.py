@@ -4,6 +4,7 @@ What is measured is wrong automatic decisions over automatic decisions, and besi
 at the first request whose label is still awaited, so that what is labelled soon, the easy ones, cannot run ahead of the
 rest. A label that is overdue, or that no reviewer could tell, counts against promotion and never as harm. Where two
 versions see the same requests, those on which they agree need no label for the comparison: neither can gain there.
+Where each request is asked of one of them, the candidate's counts are of those it was asked, and `arms` compares both.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Literal
 
 from drivetrain.errors import InvalidInput
 from drivetrain.trust.audit_sequence import AuditSequence
+
+from .two_arms import Choice, TwoArms
 
 __all__ = ["Evidence", "Outcome", "Review"]
 
@@ -33,6 +36,8 @@ class Outcome:
     truth: str | None = None  # the reviewers' label, where `review` is labelled
     probability: float = 1.0  # with which a label was asked for, decided before anyone knew the answer
     is_failed: bool = False  # the candidate gave no answer at all
+    is_asked: bool = True  # the candidate was; else, without shadow, only the incumbent was
+    choice: Choice | None = None  # where it was the key's first request that could have gone either way
 
     def __post_init__(self) -> None:
         if (self.review == "labelled") != (self.truth is not None):
@@ -46,7 +51,8 @@ class Evidence:
     """Counts; `add` the requests in order. Without audits by chance (`floor` 1) they alone decide every test."""
 
     floor: float = 1.0  # the least probability of a label for an automatic decision
-    n: int = 0  # requests counted
+    arms: TwoArms | None = None  # where each request is asked of one version, and they are to be compared
+    n: int = 0  # requests counted, of those the candidate was asked
     n_waiting: int = 0  # requests behind the first whose label is awaited, itself included
     n_failed: int = 0
     n_deferred: int = 0
@@ -80,6 +86,10 @@ class Evidence:
         """Count the next request; from the first awaited label on, it waits."""
         if self.n_waiting or outcome.review == "pending":
             self.n_waiting += 1
+            return
+        if outcome.choice is not None and self.arms is not None:
+            self.arms.add(outcome.choice, is_wrong=_is_wrong(outcome), is_failed=outcome.is_failed)
+        if not outcome.is_asked:
             return
         self.n += 1
         self.hours.add(outcome.at.hour)
@@ -138,3 +148,11 @@ class Evidence:
         if self.first_at is None or self.last_at is None:
             return 0.0
         return (self.last_at - self.first_at).total_seconds() / 3600
+
+
+def _is_wrong(outcome: Outcome) -> bool | None:
+    """Of the version that was asked; what it left to people is not. None: it cannot be told."""
+    decided = outcome.candidate if outcome.is_asked else outcome.incumbent
+    if decided is None:
+        return False
+    return decided != outcome.truth if outcome.review == "labelled" else None

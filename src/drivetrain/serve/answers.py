@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -24,7 +24,7 @@ from .service import Service
 if TYPE_CHECKING:
     from drivetrain.store.store import Store
 
-__all__ = ["Told", "answer_pixels", "answer_uploads", "caller_id_of", "remember"]
+__all__ = ["Told", "answer_pixels", "answer_uploads", "caller_id_of", "remember", "sha256_of", "tell_outcome"]
 
 _HASH_ASIDE_BYTES = 1_000_000  # hashing more than this would hold up the event loop for a millisecond
 
@@ -38,10 +38,13 @@ class Told:
     name: str
     answer: Answer | None
     error: DrivetrainError | None  # of the client's making; None with no answer: a fault of ours, already logged
+    review: Mapping[str, object] | None = None  # in place of an answer: people decide, and this is how far they are
 
     def as_json(self, request_id: str) -> dict[str, object]:
         """Plain values; an error stands in an object of its own."""
         name = {"name": self.name} if self.name else {}
+        if self.review is not None:
+            return name | dict(self.review)
         if self.answer is not None:
             return name | self.answer.as_json()
         if self.error is not None:
@@ -63,7 +66,7 @@ async def answer_uploads(
     told = []
     for item in items:
         if isinstance(item, Upload):
-            told.append(_tell(item.name, next(outcomes), request))
+            told.append(tell_outcome(item.name, next(outcomes), request))
         else:
             told.append(Told(item[0], None, item[1]))
     return told
@@ -115,10 +118,11 @@ def caller_id_of(request: Request) -> str:
 async def answer_pixels(request: Request, service: Service, served: Served, pixels: FloatArray) -> list[Told]:
     """One for each row of preprocessed pixels (n, 3, h, w); without the file, no style is judged."""
     outcomes = await service.answer_pixels(served, pixels, request.receive)
-    return [_tell("", outcome, request) for outcome in outcomes]
+    return [tell_outcome("", outcome, request) for outcome in outcomes]
 
 
-def _tell(name: str, outcome: Answer | BaseException, request: Request) -> Told:
+def tell_outcome(name: str, outcome: Answer | BaseException, request: Request) -> Told:
+    """As the caller is told it; a fault of ours is logged here."""
     if not isinstance(outcome, BaseException):
         return Told(name, outcome, None)
     # Unavailable from a network's run holds onnxruntime's words; only what the queue says is for the client

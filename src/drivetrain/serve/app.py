@@ -28,13 +28,15 @@ from .metrics import Metrics
 from .model import ServedModel, open_bundle
 from .process.lifecycle import Doorkeeper, Lifecycle
 from .registry import ModelRegistry
-from .routes import docs, feedback, health, login, pages, predict, repository, v2
+from .routes import docs, feedback, health, login, pages, predict, predictions, repository, review, rollouts, v2
 from .routes import metrics as metrics_page
 from .service import Service
 from .shortcut import Shortcut
 
 if TYPE_CHECKING:
     from drivetrain.store.store import Store
+
+    from .rollout.desk import Rollouts
 
 __all__ = ["create_app", "make_registry"]
 
@@ -65,14 +67,19 @@ def create_app(model: ServedModel | None, settings: Settings, *, store: Store | 
     registry = make_registry(settings, metrics)
     if model is not None:
         registry.add(model)
+    rollouts = _open_rollouts(settings, store=store, registry=registry, metrics=metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         registry.open()
+        if rollouts is not None:
+            await asyncio.to_thread(rollouts.start)
         with rarer_searches():
             try:
                 yield
             finally:
+                if rollouts is not None:
+                    await asyncio.to_thread(rollouts.close)
                 await asyncio.to_thread(registry.close, drain_s=settings.shutdown_grace_s)
                 app.state.url_fetcher.close()
 
@@ -90,12 +97,25 @@ def create_app(model: ServedModel | None, settings: Settings, *, store: Store | 
     app.state.store = store
     app.state.url_fetcher = UrlFetcher.of(settings)
     app.state.metrics = metrics
+    app.state.rollouts = rollouts
     app.state.lifecycle = Lifecycle()
     app.openapi = lambda: describe_app(app)  # type: ignore[method-assign]
     install_error_handlers(app)
     _add_doors(app, gate, settings)
     _add_routes(app, gate, settings)
     return app
+
+
+def _open_rollouts(
+    settings: Settings, *, store: Store | None, registry: ModelRegistry, metrics: Metrics
+) -> Rollouts | None:
+    if store is None:
+        if settings.webhook != "none":
+            raise InvalidConfig("webhook", got="an address", want="none on a server without memory (db is none)")
+        return None
+    from .rollout.desk import Rollouts  # SQLAlchemy: not for a server without memory
+
+    return Rollouts(store, registry=registry, metrics=metrics, settings=settings)
 
 
 def _add_doors(app: FastAPI, gate: Gate, settings: Settings) -> None:
@@ -113,6 +133,7 @@ def _add_routes(app: FastAPI, gate: Gate, settings: Settings) -> None:
     for router in (
         login.make_router(gate),
         predict.router,
+        predictions.router,
         feedback.router,
         v2.router,
         repository.router,
@@ -120,5 +141,7 @@ def _add_routes(app: FastAPI, gate: Gate, settings: Settings) -> None:
         docs.router,
         metrics_page.make_router(app.state.metrics),
         pages.make_router(settings),
+        review.make_router(app.state.store, settings),
+        rollouts.make_router(settings),
     ):
         app.include_router(router)

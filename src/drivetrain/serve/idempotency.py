@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["body_digest", "key_of", "once"]
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_KEPT_HEADERS = ("content-type", "inference-header-content-length")
+_KEPT_HEADERS = ("content-type", "inference-header-content-length", "location", "retry-after")
 _PASSING = frozenset({408, 409, 429, 499})
 _POLL_S = (0.02, 0.05, 0.1, 0.25)  # the last one repeats
 

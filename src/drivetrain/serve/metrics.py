@@ -25,7 +25,7 @@ from prometheus_client.values import MultiProcessValue
 from drivetrain.runtime.batch_types import Outcome, Stage
 from drivetrain.runtime.prediction import Answer, MultiLabelPrediction, Prediction
 
-__all__ = ["CLASSES_SHOWN", "METRICS_TYPE", "Metrics", "ModelMeter", "ModelState", "share_metrics"]
+__all__ = ["CLASSES_SHOWN", "METRICS_TYPE", "Metrics", "ModelMeter", "ModelState", "RolloutFamilies", "share_metrics"]
 
 CLASSES_SHOWN = 100  # of a model, in the bundle's order; each is a time series for ever, so the rest are "other"
 METRICS_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -82,6 +82,8 @@ class Metrics:
             "drivetrain_feedback", "Verdicts of callers on answers.", ["verdict"], registry=self.registry
         )
 
+        self.rollouts = RolloutFamilies(self.registry)
+
     def meter(self, model_name: str, model_version: str) -> ModelMeter:
         """What the batcher of this model tells; the same object for the same model."""
         key = (_plain(model_name), _version_of(model_name, model_version))
@@ -111,6 +113,10 @@ class Metrics:
     def feedback(self, verdict: str) -> None:
         """A caller said of an answer: right, wrong or unsure."""
         self._feedback.labels(verdict).inc()
+
+    def webhook(self, event: str, outcome: Literal["sent", "failed", "dropped"]) -> None:
+        """What became of one."""
+        self.rollouts.webhooks.labels(event, outcome).inc()
 
     def tell_models(self, models: Iterable[tuple[ModelState, bool]]) -> None:
         """Which models answer now, and whether each is ready; those told before and gone fall to 0."""
@@ -207,6 +213,29 @@ class _HttpFamilies:
         )
         self.of = cache(self.requests.labels)  # the library looks them up under a lock, and reads them as text first
         self.seconds_of = cache(self.seconds.labels)
+
+
+class RolloutFamilies:
+    """Of roll-outs: who decided, what waits, and what went wrong."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"drivetrain_{name}", text, list(labels), registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            # what each process reads from one database: the newest reading is the right one
+            return Gauge(
+                f"drivetrain_{name}", text, list(labels), multiprocess_mode="livemostrecent", registry=registry
+            )
+
+        self.requests = counter("rollout_requests", "Pictures that were routed.", "deployment", "decided_by")
+        self.unstored = counter("rollout_unstored", "Answered without the roll-out: not to be stored.", "deployment")
+        self.shadows = counter("rollout_shadows", "Asked in shadow, by outcome.", "deployment", "outcome")
+        self.rollbacks = counter("rollout_rollbacks", "Taken back by this server, for harm.", "deployment")
+        self.webhooks = counter("webhooks", "Webhooks, by what became of them.", "event", "outcome")
+        self.backlog = gauge("rollout_backlog", "Requests that one of the two has still to see.", "deployment")
+        self.stage = gauge("rollout_stage", "1 for the stage that it stands at.", "deployment", "stage")
+        self.share = gauge("rollout_share", "Of the keys, those that the candidate decides.", "deployment")
 
 
 class _ModelFamilies:

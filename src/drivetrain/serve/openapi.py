@@ -14,6 +14,7 @@ __all__ = [
     "MODELS",
     "MULTILABEL_SCHEMA",
     "PREDICTION_SCHEMA",
+    "PREDICTION_STATE",
     "PREDICT_BODY",
     "PREDICT_PARAMETERS",
     "PREDICT_RESPONSES",
@@ -41,13 +42,29 @@ _MODEL_PARAMETERS: list[dict[str, Any]] = [
         "description": "Which version of it: the digits after the @ of an answer's version; without it the newest.",
     },
 ]
+_WAIT: dict[str, Any] = {
+    "name": "wait_s",
+    "in": "query",
+    "schema": {"type": "number", "minimum": 0, "maximum": 30},
+    "description": "While a model is rolled out: where people decide, wait so many seconds for their label.",
+}
 PREDICT_PARAMETERS: list[dict[str, Any]] = [
     *_MODEL_PARAMETERS,
+    _WAIT,
     {
         "name": "name",
         "in": "query",
         "schema": _TEXT,
         "description": "Of one picture alone: the file's name, given back. In a form each file has its own.",
+    },
+    {
+        "name": "X-Drivetrain-Key",
+        "in": "header",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+        "description": (
+            "While a model is rolled out: whose request it is, such as a camera's name. The same key gets the same "
+            "model. Without it, the caller. Where it comes from stands in headers X-Drivetrain-Attr-NAME."
+        ),
     },
     {
         "name": "Idempotency-Key",
@@ -136,6 +153,24 @@ def _object(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
     return {"type": "object", "required": list(required), "properties": {**required, **optional}}
 
 
+_PENDING = {
+    **_object({"prediction_id": _TEXT, "state": {"const": "pending"}, "href": _TEXT}, name=_TEXT),
+    "description": "People decide this picture; ask `href` for their label.",
+}
+_STATE = {
+    **_object(
+        {
+            "prediction_id": _TEXT,
+            "state": {"enum": ["decided", "pending", "unclear", "overdue"]},
+            "label": {"type": ["string", "null"], "description": "Where it is decided."},
+            "decided_by": {"enum": ["candidate", "incumbent", "people"]},
+            "answered_at": {"type": ["number", "null"], "description": "Seconds since 1970."},
+        },
+        name=_TEXT,
+    ),
+    "description": "pending: a person is to look at it; unclear: nobody could tell; overdue: nobody looked in time.",
+}
+_RETRY_AFTER = {"description": "Seconds.", "schema": {"type": "string"}}
 _ANSWERS = [PREDICTION_SCHEMA, MULTILABEL_SCHEMA, VALUE_SCHEMA]
 _FORM_ANSWER = {
     "type": "object",
@@ -144,7 +179,7 @@ _FORM_ANSWER = {
         "predictions": {
             "type": "array",
             "description": "One for each picture, in the order sent.",
-            "items": {"anyOf": [*_ANSWERS, ITEM_ERROR_SCHEMA]},
+            "items": {"anyOf": [*_ANSWERS, _STATE, ITEM_ERROR_SCHEMA]},
         }
     },
 }
@@ -160,7 +195,39 @@ PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
                 "schema": {"type": "string", "enum": ["true"]},
             }
         },
-        "content": {"application/json": {"schema": {"anyOf": [*_ANSWERS, _FORM_ANSWER]}}},
+        "content": {"application/json": {"schema": {"anyOf": [*_ANSWERS, _STATE, _FORM_ANSWER]}}},
+    },
+    202: {
+        "description": (
+            "People decide, while the model is rolled out. One picture: where its label will be. "
+            "Several: that, a prediction or an error for each."
+        ),
+        "headers": {
+            "Location": {"description": "Of one picture: where its label will be.", "schema": _TEXT},
+            "Retry-After": _RETRY_AFTER,
+        },
+        "content": {
+            "application/json": {
+                "schema": {
+                    "anyOf": [
+                        _PENDING,
+                        _object(
+                            {
+                                "predictions": {
+                                    "type": "array",
+                                    "items": {"anyOf": [_PENDING, *_ANSWERS, _STATE, ITEM_ERROR_SCHEMA]},
+                                }
+                            }
+                        ),
+                    ]
+                },
+                "example": {
+                    "prediction_id": "06f3v9h2m8k4q7r1s5t0w6x2y9",
+                    "state": "pending",
+                    "href": "/predictions/06f3v9h2m8k4q7r1s5t0w6x2y9",
+                },
+            }
+        },
     },
     404: error("No such model, or no such version of it."),
     408: error("The client stopped sending."),
@@ -223,6 +290,36 @@ MODELS: dict[str, Any] = {
             "Every version that answers, the default model first, the newest version of a model before older ones.",
             _object({"models": {"type": "array", "items": _LISTED}}),
         )
+    },
+}
+PREDICTION_STATE: dict[str, Any] = {
+    "operation_id": "prediction",
+    "responses": {
+        200: {
+            "description": "How it stands.",
+            "headers": {"Retry-After": {**_RETRY_AFTER, "description": "Where it is pending: seconds."}},
+            "content": {
+                "application/json": {
+                    "schema": _STATE,
+                    "example": {
+                        "prediction_id": "06f3v9h2m8k4q7r1s5t0w6x2y9",
+                        "state": "decided",
+                        "label": "grizzly",
+                        "decided_by": "people",
+                        "answered_at": 1790000000.0,
+                    },
+                }
+            },
+        },
+        404: error("No answer to this caller held this id."),
+        422: error("wait_s is not a number of seconds from 0 to 30."),
+        503: error("The server keeps no predictions (db is none)."),
+    },
+    "openapi_extra": {
+        "parameters": [
+            {"name": "prediction_id", "in": "path", "required": True, "schema": _TEXT},
+            {**_WAIT, "description": "Wait so many seconds for what is pending."},
+        ]
     },
 }
 _VERDICT = {"enum": ["right", "wrong", "unsure"]}

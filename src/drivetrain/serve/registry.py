@@ -94,6 +94,7 @@ class _Slot:
     served: Served
     holds: int = 0
     is_retired: bool = False
+    is_aside: bool = False  # for a roll-out: where it is not ready, others answer in its place
     is_free: threading.Event = field(default_factory=threading.Event)  # retired, and nobody holds it
 
 
@@ -174,9 +175,11 @@ class ModelRegistry:
         """None when every model answers; else the reason, for a person."""
         if self._is_closed:
             return "the server is shutting down"
-        served = self.all()
-        if not served:
+        with self._lock:
+            slots = [slot for name in sorted(self._live) for slot in self._live[name]]
+        if not slots:
             return "no model is loaded"
+        served = [slot.served for slot in slots if not slot.is_aside]
         reasons = ((one, one.batcher.why_not_ready()) for one in served)
         return next((f"{one.version}: {why}" for one, why in reasons if why is not None), None)
 
@@ -210,6 +213,44 @@ class ModelRegistry:
         path = self._files.find(file_name)
         with self._files.loading(path):
             return self.load(path, keep=keep)
+
+    # for roll-outs
+
+    def has(self, version: str) -> bool:
+        """Whether this version (`name@digest`) is loaded."""
+        with self._lock:
+            return any(slot.served.version == version for slot in self._live.get(version.rpartition("@")[0], []))
+
+    def put_aside(self, path: Path, *, version: str) -> Served:
+        """Load a file beside what answers: whoever names no version does not get it. As `load`, and raises NotFound
+        where the file holds another version by now."""
+        with self._loading:
+            model = self._open_model(path)
+            if model.version != version:
+                raise NotFound("version", got=f"{model.version} in {path}", want=version)
+            served = Served(model=model, batcher=self._open_batcher(model), path=path, loaded_at=self._clock())
+            with self._lock:
+                is_closed = self._is_closed
+                if not is_closed:
+                    self._live.setdefault(served.name, []).insert(0, _Slot(served, is_aside=True))
+                    self._default = self._default or served.name
+            if is_closed:
+                served.batcher.close(drain_s=0.0)
+                raise Unavailable("server", got="a model", want="one before shutdown")
+            return served
+
+    def promote(self, version: str) -> None:
+        """It is the one that answers from now on, where no version is named. Raises NotFound."""
+        with self._lock:
+            slot = self._find(None, version)
+            slot.is_aside = False
+            slots = self._live[slot.served.name]
+            self._live[slot.served.name] = [*(one for one in slots if one is not slot), slot]
+
+    def let_go(self, version: str) -> None:
+        """`unload` of one version in this process alone; nothing where it is not loaded."""
+        if self.has(version):
+            ModelRegistry.unload(self, version.rpartition("@")[0], version)
 
     def unload(self, name: str, version: str | None = None) -> list[Served]:
         """Send nobody there any more: one version, or all of the name. Raises NotFound."""
@@ -250,7 +291,8 @@ class ModelRegistry:
             self._is_closed = False
             for slots in self._live.values():
                 slots[:] = [
-                    _Slot(replace(slot.served, batcher=self._open_batcher(slot.served.model))) for slot in slots
+                    _Slot(replace(slot.served, batcher=self._open_batcher(slot.served.model)), is_aside=slot.is_aside)
+                    for slot in slots
                 ]
 
     def close(self, *, drain_s: float = _DRAIN_S) -> None:

@@ -12,7 +12,9 @@ from .registry import ModelRegistry
 if TYPE_CHECKING:
     from drivetrain.store.store import Store
 
-__all__ = ["registry_of", "store_of", "url_fetcher_of"]
+    from .rollout.desk import Rollouts
+
+__all__ = ["registry_of", "rollouts_of", "store_of", "url_fetcher_of"]
 
 
 def registry_of(request: Request) -> ModelRegistry:
@@ -20,6 +22,12 @@ def registry_of(request: Request) -> ModelRegistry:
     registry = request.app.state.registry
     assert isinstance(registry, ModelRegistry)
     return registry
+
+
+def rollouts_of(request: Request) -> Rollouts | None:
+    """The roll-outs that it obeys; None where it remembers nothing."""
+    rollouts: Rollouts | None = request.app.state.rollouts
+    return rollouts
 
 
 def store_of(request: Request) -> Store | None:

@@ -8,27 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
-from statistics import median
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, exists, func, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, insert, or_, select, update
 
 from drivetrain.errors import Conflict, InvalidConfig, InvalidInput, NotFound
 
-from .database import Database
 from .ids import new_id
 from .packing import clean_text
+from .review_figures import ReviewFigures, clean_person, of_deployment
+from .review_tasks import ReviewAnswer, State, Task, Why, ask_within, unpack_answer, unpack_task
+from .schema import PREDICTION
 from .schema_rollout import REVIEW_ANSWER, REVIEW_TASK
 
 __all__ = ["Order", "ReviewAnswer", "Reviews", "State", "Task", "Why", "ask_within"]
 
-Why = Literal["audit", "disagreement", "deferred", "feedback", "gold", "all"]
-State = Literal["open", "labelled", "unclear", "overdue"]
 Order = Literal["deadline", "risk", "audit"]
 
 _T = REVIEW_TASK.c
 _LABEL_MAX = 500  # characters
+_HOLD_SLACK_S = 60.0  # a held answer keeps its task from others so much longer, for who settles it
 _ORDERS: dict[str, tuple[ColumnElement[Any], ...]] = {
     "deadline": (_T.due_at.is_(None), _T.due_at, _T.asked_at, _T.id),
     "risk": (_T.risk.desc(), _T.asked_at, _T.id),
@@ -36,42 +35,9 @@ _ORDERS: dict[str, tuple[ColumnElement[Any], ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """One picture that waits for a person, or did."""
-
-    id: str
-    prediction_id: str
-    deployment_id: str | None = None
-    why: Why
-    asked_at: float
-    due_at: float | None = None  # None: no one waits for it
-    risk: float = 0.0  # how likely the model is wrong, 0 to 1
-    people: int = 1  # or 2, who look at it apart from each other
-    state: State = "open"
-    truth: str | None = None  # where it is labelled
-    gold: str | None = None  # the label that is known to be right
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReviewAnswer:
-    """What one person said."""
-
-    id: str
-    task_id: str
-    by: str
-    answer: str
-    at: float
-    seconds: float | None
-    saw_model: bool
-
-
 @dataclass(frozen=True, slots=True)
-class Reviews:
+class Reviews(ReviewFigures):
     """The tasks and answers in the database."""
-
-    database: Database
-    clock: Callable[[], float]
 
     def ask(self, task: Task) -> Task:
         """Queue it; where one of this prediction and deployment is open already, that one.
@@ -85,33 +51,45 @@ class Reviews:
         """One."""
         with self.database.read() as db:
             row = db.execute(select(REVIEW_TASK).where(_T.id == task_id)).first()
-        return None if row is None else _task(row)
+        return None if row is None else unpack_task(row)
 
     def of(self, prediction_id: str) -> list[Task]:
         """All of one prediction, the oldest first."""
         with self.database.read() as db:
             query = select(REVIEW_TASK).where(_T.prediction_id == prediction_id).order_by(_T.id)
-            return [_task(row) for row in db.execute(query)]
+            return [unpack_task(row) for row in db.execute(query)]
 
     def answers(self, task_id: str) -> list[ReviewAnswer]:
         """In the order they came."""
         query = select(REVIEW_ANSWER).where(REVIEW_ANSWER.c.task_id == task_id).order_by(REVIEW_ANSWER.c.number)
         with self.database.read() as db:
-            return [_answer(row) for row in db.execute(query)]
+            return [unpack_answer(row) for row in db.execute(query)]
 
-    def claim(self, by: str, *, order: Order, lease_s: float, skip: Collection[str] = ()) -> Task | None:
+    def claim(
+        self,
+        by: str,
+        *,
+        order: Order,
+        lease_s: float,
+        skip: Collection[str] = (),
+        is_gold: bool | None = None,
+        model: str | None = None,
+        deployment_id: str | None = None,
+    ) -> Task | None:
         """The next task for this person, theirs alone for `lease_s`; None where there is none.
 
-        What they hold already comes first, and is held anew. Never one that they answered, nor one in `skip`.
+        What they hold already comes first, and is held anew. Never one that they answered, nor one in `skip`. Only
+        those whose label is known (`is_gold`) or only the others, of one model, of one deployment: where that is given.
         """
         if order not in _ORDERS:
             raise InvalidConfig("order", got=order, want=", ".join(_ORDERS))
-        now, by = self.clock(), _person(by)
+        now, by = self.clock(), clean_person(by)
         answered = exists().where(REVIEW_ANSWER.c.task_id == _T.id, REVIEW_ANSWER.c.by == by)
         is_mine = (_T.claimed_by == by) & (_T.claimed_until > now)
         query = (
             select(REVIEW_TASK)
             .where(_T.state == "open", or_(_is_free(now), is_mine), ~answered, _T.id.not_in(list(skip)))
+            .where(*of_deployment(deployment_id), *_kind(is_gold, model))
             .order_by(is_mine.is_not(True), *_ORDERS[order])
             .limit(1)
             .with_for_update(skip_locked=True)  # two people at once get two tasks
@@ -121,11 +99,13 @@ class Reviews:
             if row is None:
                 return None
             db.execute(update(REVIEW_TASK).where(_T.id == row.id).values(claimed_by=by, claimed_until=now + lease_s))
-            return _task(row)
+            return unpack_task(row)
 
     def release(self, task_id: str, by: str) -> None:
-        """Give back a claim; nothing where it is not theirs."""
-        is_theirs = (_T.id == task_id) & (_T.claimed_by == _person(by))
+        """Give back a claim; nothing where it is not theirs, or where they answered."""
+        by = clean_person(by)
+        answered = exists().where(REVIEW_ANSWER.c.task_id == _T.id, REVIEW_ANSWER.c.by == by)
+        is_theirs = (_T.id == task_id) & (_T.claimed_by == by) & ~answered
         with self.database.write(is_lasting=False) as db:
             db.execute(update(REVIEW_TASK).where(is_theirs).values(claimed_by=None, claimed_until=None))
 
@@ -138,12 +118,14 @@ class Reviews:
         settle: Callable[[list[str]], tuple[State, str | None]],
         seconds: float | None,
         saw_model: bool,
+        hold_s: float = 0.0,
     ) -> Task:
         """Keep what a person said, and what all answers together come to: `settle` of them in order.
 
-        Raises Conflict where the task is settled or this person holds no claim on it now.
+        With `hold_s` the answer is kept, settles nothing, and the task stays theirs: `take_back` may undo it for so
+        long, then `settle_held` settles it. Raises Conflict where the task is settled or this person holds no claim.
         """
-        now, by = self.clock(), _person(by)
+        now, by = self.clock(), clean_person(by)
         if not 1 <= len(answer) <= _LABEL_MAX or clean_text(answer) != answer:
             raise InvalidInput("answer", got=f"{len(answer)} characters", want=f"a label, at most {_LABEL_MAX}")
         with self.database.write() as db:
@@ -161,100 +143,66 @@ class Reviews:
                 id=new_id(), task_id=task_id, by=by, answer=answer, at=now, seconds=seconds, saw_model=saw_model
             )
             db.execute(insert(REVIEW_ANSWER).values(asdict(kept) | {"number": len(said)}))
+            if hold_s > 0:
+                until = now + hold_s + _HOLD_SLACK_S
+                db.execute(update(REVIEW_TASK).where(_T.id == task_id).values(claimed_until=until))
+                return unpack_task(row)
             return _settle(db, row, *settle(said), now=now)
 
-    def open_count(self, deployment_id: str | None = None) -> int:
-        """Tasks that wait; of one deployment, or of all."""
-        query = select(func.count()).select_from(REVIEW_TASK).where(_T.state == "open", *_of(deployment_id))
-        with self.database.read() as db:
-            return db.execute(query).scalar_one()
+    def take_back(self, task_id: str, by: str, *, since: float, lease_s: float) -> Task:
+        """Undo this person's answer, given after `since` and still held; the task is theirs anew for `lease_s`.
 
-    def oldest_open(self, deployment_id: str | None = None) -> float | None:
-        """When the task was asked that waits longest."""
-        query = select(func.min(_T.asked_at)).where(_T.state == "open", *_of(deployment_id))
-        with self.database.read() as db:
-            found: float | None = db.execute(query).scalar_one()
-        return found
+        Raises Conflict where it is older, settled, or was never given.
+        """
+        now, by = self.clock(), clean_person(by)
+        with self.database.write() as db:
+            row = _lock(db, task_id)
+            last = db.execute(_last_answer(task_id)).first()
+            is_held = row.state == "open" and row.claimed_by == by and last is not None and last.by == by
+            if last is None or not is_held or last.at <= since:
+                raise Conflict("task", got=f"{task_id}, whose answer stands", want="your last one, a moment ago")
+            db.execute(delete(REVIEW_ANSWER).where(REVIEW_ANSWER.c.id == last.id))
+            db.execute(update(REVIEW_TASK).where(_T.id == task_id).values(claimed_until=now + lease_s))
+            return unpack_task(row)
 
-    def load(self, since: float) -> list[tuple[str, int, float | None]]:
-        """(person, answers, median seconds an answer), by name, of what was answered from `since` on."""
-        query = select(REVIEW_ANSWER.c.by, REVIEW_ANSWER.c.seconds).where(REVIEW_ANSWER.c.at >= since)
-        taken: dict[str, list[float | None]] = {}
-        with self.database.read() as db:
-            for by, seconds in db.execute(query):
-                taken.setdefault(by, []).append(seconds)
-        known = {by: [one for one in all_ if one is not None] for by, all_ in taken.items()}
-        return [(by, len(taken[by]), median(known[by]) if known[by] else None) for by in sorted(taken)]
+    def settle_held(
+        self, *, before: float, settle: Callable[[Task, list[str]], tuple[State, str | None]]
+    ) -> list[Task]:
+        """Let the answers stand that are held and were given by then; returns the tasks that this settled.
 
-    def pairs(self, deployment_id: str) -> list[tuple[str, str]]:
-        """The first two answers to each task that two people see, the oldest task first."""
+        Each is one transaction: of two servers that do it at once, one does.
+        """
+        is_last = REVIEW_ANSWER.c.by == _T.claimed_by
         query = (
-            select(REVIEW_ANSWER.c.task_id, REVIEW_ANSWER.c.answer)
-            .join(REVIEW_TASK, REVIEW_ANSWER.c.task_id == _T.id)
-            .where(_T.deployment_id == deployment_id, _T.people == 2, REVIEW_ANSWER.c.number <= 2)
-            .order_by(_T.id, REVIEW_ANSWER.c.number)
+            select(_T.id)
+            .join(REVIEW_ANSWER, REVIEW_ANSWER.c.task_id == _T.id)
+            .where(_T.state == "open", _T.claimed_by.is_not(None), is_last, REVIEW_ANSWER.c.at <= before)
         )
-        found: dict[str, list[str]] = {}
         with self.database.read() as db:
-            for task_id, answer in db.execute(query):
-                found.setdefault(task_id, []).append(answer)
-        return [(said[0], said[1]) for said in found.values() if len(said) == 2]
-
-    def gold_pairs(self, by: str | None = None) -> list[tuple[str, str]]:
-        """(answer, what is right) of the pictures whose label is known; of one person, or of all."""
-        query = (
-            select(REVIEW_ANSWER.c.answer, _T.gold)
-            .join(REVIEW_TASK, REVIEW_ANSWER.c.task_id == _T.id)
-            .where(_T.gold.is_not(None))
-            .order_by(REVIEW_ANSWER.c.id)
-        )
-        if by is not None:
-            query = query.where(REVIEW_ANSWER.c.by == _person(by))
-        with self.database.read() as db:
-            return [(row.answer, row.gold) for row in db.execute(query)]
+            held = list(db.execute(query.order_by(REVIEW_ANSWER.c.id)).scalars())
+        settled = []
+        for task_id in held:
+            with self.database.write() as db:
+                row = _lock(db, task_id)
+                last = db.execute(_last_answer(task_id)).first()
+                if row.state != "open" or last is None or last.by != row.claimed_by or last.at > before:
+                    continue  # another server was faster, or it was taken back
+                said = [answer for _, answer in _said(db, task_id)]
+                task = _settle(db, row, *settle(unpack_task(row), said), now=self.clock())
+            if task.state != "open":
+                settled.append(task)
+        return settled
 
     def expire(self, now: float) -> int:
-        """Tasks whose time is over become overdue, also those that somebody holds; returns how many."""
-        is_over = (_T.state == "open") & (_T.due_at < now)
+        """Tasks whose time is over become overdue, also those that somebody holds; returns how many.
+
+        Not one whose answer is held: it came in time, and `settle_held` settles it.
+        """
+        has_held = exists().where(REVIEW_ANSWER.c.task_id == _T.id, REVIEW_ANSWER.c.by == _T.claimed_by)
+        is_over = (_T.state == "open") & (_T.due_at < now) & ~has_held
         values = {"state": "overdue", "settled_at": now, "claimed_by": None, "claimed_until": None}
         with self.database.write() as db:
             return int(db.execute(update(REVIEW_TASK).where(is_over).values(values)).rowcount)
-
-
-def ask_within(db: Connection, task: Task) -> Task:
-    """`Reviews.ask` as a part of a transaction."""
-    if task.state != "open" or task.people not in (1, 2) or not 0 <= task.risk <= 1:
-        raise InvalidInput(
-            "task", got=f"{task.state}, {task.people} people, risk {task.risk:g}", want="open, 1 or 2, 0 to 1"
-        )
-    kept = _open_one(db, task)
-    if kept is None:
-        try:
-            with db.begin_nested():
-                db.execute(insert(REVIEW_TASK).values(asdict(task)))
-        except IntegrityError:  # another process was faster, or what it points to is not there
-            kept = _open_one(db, task)
-            if kept is None:
-                raise NotFound(
-                    "prediction_id", got=task.prediction_id, want="one that was stored, with its deployment"
-                ) from None
-        else:
-            return task
-    if kept.why == "feedback" and task.why not in ("feedback", "gold"):
-        due = min((at for at in (kept.due_at, task.due_at) if at is not None), default=None)
-        kept = replace(
-            kept, why=task.why, due_at=due, risk=max(kept.risk, task.risk), people=max(kept.people, task.people)
-        )
-        values = {"why": kept.why, "due_at": kept.due_at, "risk": kept.risk, "people": kept.people}
-        db.execute(update(REVIEW_TASK).where(_T.id == kept.id).values(values))
-    return kept
-
-
-def _open_one(db: Connection, task: Task) -> Task | None:
-    same = _T.deployment_id.is_(None) if task.deployment_id is None else _T.deployment_id == task.deployment_id
-    query = select(REVIEW_TASK).where(_T.prediction_id == task.prediction_id, same, _T.state == "open")
-    row = db.execute(query.with_for_update()).first()
-    return None if row is None else _task(row)
 
 
 def _lock(db: Connection, task_id: str) -> Row[*tuple[object, ...]]:
@@ -276,44 +224,22 @@ def _settle(db: Connection, row: Row[*tuple[object, ...]], state: State, truth: 
         raise InvalidInput("settle", got=f"{state}, {truth!r}", want="open, unclear, or labelled with a label")
     values = {"state": state, "truth": truth, "settled_at": None if state == "open" else now}
     db.execute(update(REVIEW_TASK).where(_T.id == row.id).values(values | {"claimed_by": None, "claimed_until": None}))
-    return replace(_task(row), state=state, truth=truth)
+    return replace(unpack_task(row), state=state, truth=truth)
+
+
+def _last_answer(task_id: str) -> Select[Any]:
+    query = select(REVIEW_ANSWER).where(REVIEW_ANSWER.c.task_id == task_id)
+    return query.order_by(REVIEW_ANSWER.c.number.desc()).limit(1)
+
+
+def _kind(is_gold: bool | None, model: str | None) -> list[ColumnElement[bool]]:
+    wanted: list[ColumnElement[bool]] = []
+    if is_gold is not None:
+        wanted.append(_T.gold.is_not(None) if is_gold else _T.gold.is_(None))
+    if model is not None:
+        wanted.append(exists().where(PREDICTION.c.id == _T.prediction_id, PREDICTION.c.model == model))
+    return wanted
 
 
 def _is_free(now: float) -> ColumnElement[bool]:
     return or_(_T.claimed_until.is_(None), _T.claimed_until <= now)
-
-
-def _of(deployment_id: str | None) -> tuple[ColumnElement[bool], ...]:
-    return () if deployment_id is None else (_T.deployment_id == deployment_id,)
-
-
-def _person(by: str) -> str:
-    return clean_text(by)[:128]
-
-
-def _task(row: Row[*tuple[object, ...]]) -> Task:
-    return Task(
-        id=row.id,
-        prediction_id=row.prediction_id,
-        deployment_id=row.deployment_id,
-        why=row.why,
-        asked_at=row.asked_at,
-        due_at=row.due_at,
-        risk=row.risk,
-        people=row.people,
-        state=row.state,
-        truth=row.truth,
-        gold=row.gold,
-    )
-
-
-def _answer(row: Row[*tuple[object, ...]]) -> ReviewAnswer:
-    return ReviewAnswer(
-        id=row.id,
-        task_id=row.task_id,
-        by=row.by,
-        answer=row.answer,
-        at=row.at,
-        seconds=row.seconds,
-        saw_model=row.saw_model,
-    )

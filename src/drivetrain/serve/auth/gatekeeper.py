@@ -76,11 +76,13 @@ class Gatekeeper:
             receive = await require_csrf(headers, receive, caller.csrf)
         if (
             rule.role != KNOWN
-            and not caller.may(rule.role)
+            and not any(caller.may(role) for role in rule.role.split())
             and not (rule.is_open_here and is_from_here(scope, headers))
         ):
             raise Forbidden(
-                "role", got=", ".join(sorted(caller.roles)) or "none", want=f"the role {rule.role} for this request"
+                "role",
+                got=", ".join(sorted(caller.roles)) or "none",
+                want=f"the role {' or '.join(rule.role.split())} for this request",
             )
         return caller, receive
 

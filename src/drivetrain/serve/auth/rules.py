@@ -18,7 +18,7 @@ class Rule:
 
     methods: str  # with spaces; GET is HEAD too
     pattern: str
-    role: str
+    role: str  # several with spaces: any of them opens it
     is_page: bool = False  # a browser that is not signed in is led to the login page
     any_host: bool = False  # probes ask by address, whatever the host is called
     is_open_here: bool = False  # also to whoever asks from this machine, without a key
@@ -54,10 +54,21 @@ RULES = (
     Rule("POST", "/predict", "predict"),
     Rule("POST", "/explain", "predict"),
     Rule("POST", "/feedback/*", "predict"),
+    Rule("GET", "/predictions/*", "predict"),
+    Rule("GET", "/review", "review approve", is_page=True),
+    Rule("GET", "/review/next", "review", is_page=True),
+    Rule("GET", "/review/**", "review", is_page=True),
+    Rule("POST", "/review/**", "review"),
     Rule("GET POST", "/v2/repository/**", "admin"),
     Rule("GET", "/v2", "predict"),
     Rule("GET", "/v2/models/**", "predict"),
     Rule("POST", "/v2/models/**/infer", "predict"),
+    Rule("GET", "/rollouts", "review approve", is_page=True),
+    Rule("GET", "/rollouts/**", "review approve", is_page=True),
+    Rule("POST", "/rollouts/*/hold", "review approve"),
+    Rule("POST", "/rollouts/*/rollback", "review approve"),
+    Rule("POST", "/rollouts/**", "approve"),
+    Rule("GET", "/versions", "review approve", is_page=True),
     Rule("GET", "/metrics", "admin", is_open_here=True),
     Rule("GET", "/admin", "admin", is_page=True),
     Rule("GET", "/admin/**", "admin", is_page=True),

@@ -99,8 +99,22 @@ class AnswerView:
 
 def view_answer(told: Told, content: bytes, *, limits: DecodeLimits, request_id: str) -> AnswerView:
     """A card for one picture and what it was told."""
-    preview = _preview(content, limits) if told.answer is not None else ""
+    preview = _preview(content, limits) if told.answer is not None or told.review is not None else ""
     answer = told.answer
+    if told.review is not None:
+        return AnswerView(
+            name=told.name,
+            state="deferred",
+            headline="A person decides",
+            sure="",
+            reasons=[f"People decide this picture while the model is rolled out. Its label will be at {_where(told)}."],
+            guess_words="",
+            guess="",
+            is_unknown=False,
+            bars=[],
+            values=[],
+            preview=preview,
+        )
     if answer is None:
         item = told.as_json(request_id)["error"]
         assert isinstance(item, dict)
@@ -132,6 +146,10 @@ def view_answer(told: Told, content: bytes, *, limits: DecodeLimits, request_id:
         values=values,
         preview=preview,
     )
+
+
+def _where(told: Told) -> str:
+    return str((told.review or {}).get("href", "")).removeprefix("/")
 
 
 def _values(answer: Answer) -> list[Value]:

@@ -20,7 +20,7 @@ from drivetrain.serve.json_body import JsonLimits, kind_of, parse_json, plain_te
 from drivetrain.serve.openapi import FEEDBACK
 from drivetrain.serve.routes.predict import CLIENT_CLOSED_REQUEST
 from drivetrain.serve.service import encode_json, service_of
-from drivetrain.serve.state import store_of
+from drivetrain.serve.state import rollouts_of, store_of
 
 __all__ = ["router"]
 
@@ -60,6 +60,9 @@ async def feedback(request: Request) -> Response:
         store.feedback.add, prediction_id, verdict, label=label, by=caller_id_of(request), note=note
     )
     request.app.state.metrics.feedback(verdict)
+    rollouts = rollouts_of(request)
+    if rollouts is not None and verdict != "right":
+        await asyncio.to_thread(rollouts.ask_for_feedback, prediction_id)
     told = {"prediction_id": prediction_id, "verdict": verdict, "label": label, "at": kept.at}
     return Response(encode_json(told), headers={"Cache-Control": "no-store"}, media_type="application/json")
 
@@ -108,7 +111,10 @@ def _check_label(label: str, answer: Mapping[str, Any]) -> None:
             want = "a number, as text" if n == 1 else f"{n} numbers as text, apart by ;"
             raise InvalidInput("label", got=label, want=want)
         return
-    known = list(answer["probabilities"])
+    known = list(answer.get("probabilities", {}))
+    if not known:
+        hint = "The label is theirs: GET /predictions/{prediction_id}. Say what you think of it in note."
+        raise InvalidInput("label", got=label, want="none, of a picture that people decide", hint=hint)
     if label not in known:
         shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
         hint = "If it is none of them, leave label out and say so in note."

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from drivetrain.errors import DrivetrainError, NotFound
 from drivetrain.imaging.decode import DecodeLimits
-from drivetrain.serve.answers import Told, answer_uploads, remember
+from drivetrain.serve.answers import Told
 from drivetrain.serve.bodies import ClientGone, Upload, read_form
 from drivetrain.serve.errors import error_response, request_id_of
 from drivetrain.serve.page.render import find_static, render_page, static_digest
@@ -17,7 +17,7 @@ from drivetrain.serve.page.views import AnswerView, view_answer, view_model
 from drivetrain.serve.page.words import accuracy_in_words, error_sentence
 from drivetrain.serve.registry import ModelRegistry, Served
 from drivetrain.serve.routes import admin, card, explain
-from drivetrain.serve.routes.predict import CLIENT_CLOSED_REQUEST
+from drivetrain.serve.routes.predict import CLIENT_CLOSED_REQUEST, answer_items, hold_model
 from drivetrain.serve.service import service_of
 from drivetrain.serve.state import registry_of, store_of
 from drivetrain.settings import Settings
@@ -86,14 +86,13 @@ async def _answer(request: Request, shelf: PageShelf, settings: Settings, limits
     service = service_of(request)
     try:
         with (
-            registry_of(request).hold(request.query_params.get("model") or None) as served,
+            hold_model(request, request.query_params.get("model") or None, None) as served,
             service.memory.lease() as lease,
         ):
-            request.state.served = served
+            if isinstance(served, Served):
+                request.state.served = served
             uploads = await read_form(request, service.limits, lease)
-            told = await answer_uploads(request, service, served, uploads)
-            if (store := store_of(request)) is not None:
-                told = await remember(request, store, served, uploads, told)
+            told = await answer_items(request, service, served, uploads)
             answers = await asyncio.to_thread(_views, told, uploads, limits, request_id_of(request))
     except DrivetrainError as exc:
         status = error_response(exc, request_id_of(request)).status_code

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
 
@@ -17,13 +19,18 @@ from drivetrain.serve.json_body import JsonLimits, parse_json_aside
 from drivetrain.serve.openapi import PREDICT_BODY, PREDICT_PARAMETERS, PREDICT_RESPONSES
 from drivetrain.serve.picture_json import PictureRequest, UrlItem, read_pictures
 from drivetrain.serve.registry import Served
+from drivetrain.serve.rollout.facts import read_wait_s
 from drivetrain.serve.service import Service, encode_json, service_of
-from drivetrain.serve.state import registry_of, store_of, url_fetcher_of
+from drivetrain.serve.state import registry_of, rollouts_of, store_of, url_fetcher_of
 
-__all__ = ["CLIENT_CLOSED_REQUEST", "asked_model", "router", "told_errors"]
+if TYPE_CHECKING:
+    from drivetrain.serve.rollout.traffic import Held
+
+__all__ = ["CLIENT_CLOSED_REQUEST", "answer_items", "asked_model", "hold_model", "router", "told_errors"]
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it, the connection is closed
 _NAME_MAX_CHARS = 255
+_RETRY_AFTER_S = "5"  # a person takes that long at least
 _JSON_LIMITS = JsonLimits(values=10_000, brackets=5_000)  # a list of pictures is short, its strings are long
 
 router = APIRouter(tags=["predict"])
@@ -44,15 +51,17 @@ async def predict(request: Request) -> Response:
     service, store = service_of(request), store_of(request)
     key = key_of(request, store)
     name, version = asked_model(request)
+    wait_s = read_wait_s(request)
     try:
-        with registry_of(request).hold(name, version) as served, service.memory.lease() as lease:
-            request.state.served = served
+        with hold_model(request, name, version) as served, service.memory.lease() as lease:
             kind = body_kind(request)
-            served.batcher.check_room()  # before the upload: a full server should not make anyone send it
+            if isinstance(served, Served):
+                request.state.served = served
+                served.batcher.check_room()  # before the upload: a full server should not make anyone send it
             asked = await _READ[kind](request, service, lease)
 
             async def do() -> Response:
-                return await _answer(request, service, served, lease, asked)
+                return await _answer(request, service, served, lease, asked, wait_s=wait_s)
 
             if key is None or store is None:
                 return await do()
@@ -71,20 +80,65 @@ def asked_model(request: Request) -> tuple[str | None, str | None]:
     return given[0], given[1]
 
 
-async def _answer(request: Request, service: Service, served: Served, lease: Lease, asked: PictureRequest) -> Response:
+def hold_model(request: Request, name: str | None, version: str | None) -> AbstractContextManager[Served | Held]:
+    """The version that answers; where the model is rolled out, both of it."""
+    rollouts, registry = rollouts_of(request), registry_of(request)
+    if rollouts is None or (live := rollouts.find(name, version)) is None:
+        return registry.hold(name, version)
+    from drivetrain.serve.rollout.traffic import hold_both  # SQLAlchemy: not for a server without memory
+
+    return hold_both(registry, live)
+
+
+async def _answer(
+    request: Request,
+    service: Service,
+    served: Served | Held,
+    lease: Lease,
+    asked: PictureRequest,
+    *,
+    wait_s: float,
+) -> Response:
     items = await _fetched_all(request, asked.items, lease)
-    told = await answer_uploads(request, service, served, items)
-    if (store := store_of(request)) is not None:
-        told = await remember(request, store, served, items, told)
+    told = await answer_items(request, service, served, items, wait_s=wait_s)
     request_id = request_id_of(request)
+    is_pending = any(one.review is not None and one.review["state"] == "pending" for one in told)
+    headers = {"Retry-After": _RETRY_AFTER_S} if is_pending else {}
     if not asked.is_list:
-        return _one(told[0], request_id)
+        return _one(told[0], request_id, headers)
     body = encode_json({"predictions": [one.as_json(request_id) for one in told]})
-    return Response(body, media_type="application/json")
+    return Response(body, 202 if is_pending else 200, headers, media_type="application/json")
 
 
-def _one(told: Told, request_id: str) -> Response:
+async def answer_items(
+    request: Request,
+    service: Service,
+    served: Served | Held,
+    items: Sequence[Upload | tuple[str, DrivetrainError]],
+    *,
+    wait_s: float = 0.0,
+) -> list[Told]:
+    """One for each item, remembered; what people decide with their label, where it comes within `wait_s`."""
+    if isinstance(served, Served):
+        told = await answer_uploads(request, service, served, items)
+        store = store_of(request)
+        return told if store is None else await remember(request, store, served, items, told)
+    from drivetrain.serve.rollout.traffic import answer_routed, wait_for_people
+
+    rollouts = rollouts_of(request)
+    assert rollouts is not None
+    told = await answer_routed(request, service, rollouts, served, items)
+    return await wait_for_people(request, rollouts, told, wait_s=wait_s) if wait_s else told
+
+
+def _one(told: Told, request_id: str, headers: dict[str, str]) -> Response:
     """A single picture's error is the request's."""
+    if told.review is not None:
+        body = encode_json(told.as_json(request_id))
+        if told.review["state"] != "pending":
+            return Response(body, media_type="application/json")
+        headers = {**headers, "Location": str(told.review["href"])}
+        return Response(body, 202, headers, media_type="application/json")
     if told.answer is not None:
         return Response(encode_json(told.as_json(request_id)), media_type="application/json")
     if told.error is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version as version_of
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
@@ -13,18 +14,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from drivetrain.errors import InvalidInput, Unavailable
 from drivetrain.runtime.prediction import Answer
-from drivetrain.serve.answers import answer_pixels, answer_uploads, remember
+from drivetrain.serve.answers import Told, answer_pixels, answer_uploads, remember
 from drivetrain.serve.bodies import ClientGone, Upload, read_all, refuse_encoding
 from drivetrain.serve.errors import ErrorResponse, TooLarge, error_response, internal_item, request_id_of
 from drivetrain.serve.idempotency import body_digest, key_of, once
 from drivetrain.serve.registry import Served
 from drivetrain.serve.routes.predict import CLIENT_CLOSED_REQUEST, told_errors
 from drivetrain.serve.service import Service, encode_json, service_of
-from drivetrain.serve.state import registry_of, store_of
+from drivetrain.serve.state import registry_of, rollouts_of, store_of
 from drivetrain.serve.v2 import openapi as said
 from drivetrain.serve.v2.answer import describe, encode_answer, output_names, to_tensors
 from drivetrain.serve.v2.request import InferRequest, json_limits, parse_infer
 from drivetrain.serve.v2.tensors import Tensor
+
+if TYPE_CHECKING:
+    from drivetrain.serve.rollout.traffic import Held
 
 __all__ = ["EXTENSIONS", "OneSlash", "router"]
 
@@ -88,7 +92,7 @@ async def infer(request: Request) -> Response:
     key = key_of(request, store)
     header = request.headers.get("inference-header-content-length")
     try:
-        with registry_of(request).hold(*_asked(request)) as served, service.memory.lease() as lease:
+        with _hold(request) as (served, held), service.memory.lease() as lease:
             request.state.served = served
             refuse_encoding(request)
             served.batcher.check_room()
@@ -103,7 +107,7 @@ async def infer(request: Request) -> Response:
                 asked = await asyncio.to_thread(parse_infer, body, header, limits_of_json)
 
             async def do() -> Response:
-                return await _answer(request, service, served, asked)
+                return await _answer(request, service, served, held, asked)
 
             if key is None or store is None:
                 return await do()
@@ -114,16 +118,39 @@ async def infer(request: Request) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-async def _answer(request: Request, service: Service, served: Served, asked: InferRequest) -> Response:
+@contextmanager
+def _hold(request: Request) -> Iterator[tuple[Served, Held | None]]:
+    """The version that answers, and both where the model is rolled out."""
+    name, version = _asked(request)
+    rollouts, registry = rollouts_of(request), registry_of(request)
+    if rollouts is None or (live := rollouts.find(name, version)) is None:
+        with registry.hold(name, version) as served:
+            yield served, None
+        return
+    from drivetrain.serve.rollout.traffic import hold_both  # SQLAlchemy: not for a server without memory
+
+    with hold_both(registry, live) as held:
+        if (one := held.incumbent or held.candidate) is not None:
+            yield one, held
+            return
+        with registry.hold(name, version) as served:  # neither is loaded: what its inputs are, the rest can tell
+            yield served, held
+
+
+async def _answer(
+    request: Request, service: Service, served: Served, held: Held | None, asked: InferRequest
+) -> Response:
     _check_outputs(served, asked)
-    answers = await _ask(request, service, served, _only_input(served, asked, service.limits.pictures))
+    answers = await _ask(request, service, served, held, _only_input(served, asked, service.limits.pictures))
     if isinstance(answers, Response):
         return answers
     body, headers, kind = encode_answer(served, asked, to_tensors(served, answers, asked))
     return Response(body, headers=dict(headers), media_type=kind)
 
 
-async def _ask(request: Request, service: Service, served: Served, tensor: Tensor) -> Sequence[Answer] | Response:
+async def _ask(
+    request: Request, service: Service, served: Served, held: Held | None, tensor: Tensor
+) -> Sequence[Answer] | Response:
     items: list[Upload] = []
     if isinstance(tensor.values, list):
         items = [Upload(f"image[{number}]", content) for number, content in enumerate(tensor.values)]
@@ -131,7 +158,9 @@ async def _ask(request: Request, service: Service, served: Served, tensor: Tenso
             if len(item.content) > service.limits.picture_bytes:
                 want = f"at most {service.limits.picture_bytes} bytes"
                 raise TooLarge(item.name, got=f"{len(item.content)} bytes", want=want)
-        told = await answer_uploads(request, service, served, items)
+        told = await _answer_files(request, service, served, held, items)
+    elif held is not None and held.live.deployment.incumbent is None:
+        raise InvalidInput("inputs", got="pixels, of a model whose answers people give", want="image (BYTES, [n])")
     else:
         told = await answer_pixels(request, service, served, tensor.values)
     for one in told:
@@ -140,9 +169,21 @@ async def _ask(request: Request, service: Service, served: Served, tensor: Tenso
     request_id = request_id_of(request)
     if any(one.answer is None for one in told):
         return ErrorResponse(500, internal_item("picture", request_id), request_id)
-    if items and (store := store_of(request)) is not None:
+    if items and held is None and (store := store_of(request)) is not None:
         told = await remember(request, store, served, items, told)
     return [one.answer for one in told if one.answer is not None]
+
+
+async def _answer_files(
+    request: Request, service: Service, served: Served, held: Held | None, items: list[Upload]
+) -> list[Told]:
+    if held is None:
+        return await answer_uploads(request, service, served, items)
+    from drivetrain.serve.rollout.traffic import answer_routed
+
+    rollouts = rollouts_of(request)
+    assert rollouts is not None
+    return await answer_routed(request, service, rollouts, held, items, can_wait=False)
 
 
 def _only_input(served: Served, asked: InferRequest, most: int) -> Tensor:

@@ -34,13 +34,18 @@ async function run(job) {
     if (reply.status === 429 && attempt < TRIES) {
       job.onBusy();
       await pause(reply.retryAfterS * attempt);
-    } else if (reply.status === 200) {
+    } else if (reply.status === 200 || reply.status === 202) {
       const [answer] = reply.body.predictions;
+      if (answer.state === "pending") return job.onError({ code: "client", message: peopleDecide(answer) });
       return answer.error ? job.onError(answer.error) : job.onAnswer(answer);
     } else {
       return job.onError(reply.body);
     }
   }
+}
+
+function peopleDecide(answer) {
+  return `A person decides this picture while the model is rolled out. Its label will be at ${answer.href.slice(1)}.`;
 }
 
 // XMLHttpRequest, because fetch cannot tell how far an upload is. A form of one, because a file that cannot be read
