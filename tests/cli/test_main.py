@@ -26,7 +26,7 @@ OPTIONS = {
         "--cache-dir", "--json",
     ],
     "train": [
-        "--out", "-o", "--method", "--backbone", "--size", "--resize", "--valid", "--seed", "--fixtures",
+        "--out", "-o", "--name", "--method", "--backbone", "--size", "--resize", "--valid", "--seed", "--fixtures",
         "--max-error", "--max-defer", "--per-class", "--cost-error", "--cost-review", "--ood-alpha",
         "--views", "--epochs", "--batch", "--lr", "--class-weights", "--resume", "--learning-curve",
         "--threads", "--cache-dir", "--json",
@@ -47,6 +47,7 @@ OPTIONS = {
     "undo": ["--batch", "--path", "--all", "--list", "--by", "--json"],
     "versions": [],  # of several commands: test_version_verbs.py
     "rollout": [],  # of several commands: test_rollout.py
+    "review": ["--rollout", "--url", "--open", "--threads", "--db", "--json"],
     "key": [],  # of several commands: test_store_verbs.py
     "user": [],
     "db": [],

@@ -174,6 +174,14 @@ def test_every_option_of_start_is_kept(run: Run, made: Any, tmp_path: Path) -> N
     assert "at your traffic" in done["plan"]["sentence"]
 
 
+def test_a_version_of_another_model_is_refused(run: Run, made: Any, bundle: Path, tmp_path: Path) -> None:
+    other = made.write_bundle(tmp_path / "other.dt", seed=7, name="other")
+    done = run("start", "shapes", "--candidate", bundle, "--incumbent", other, *GIVEN, "--margin", "0.02", *SIGNED)
+    assert done.returncode == 2
+    assert "want a version of other" in done.stderr
+    assert "train ... --name other" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [

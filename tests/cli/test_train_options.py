@@ -80,10 +80,12 @@ def test_the_options_of_head_reach_it(shapes: Path, tmp_path: Path, capsys: pyte
     plain = train(shapes, tmp_path, capsys, "--method", "head", "--views", "1", "--learning-curve")
     training = read_bundle(tmp_path / "m.dt").manifest.training
     assert training["views"] == 1
+    assert read_bundle(tmp_path / "m.dt").manifest.name == "m"
     curve = plain["learning_curve"]
     assert any(curve["sentence"] in note for note in plain["notes"])
     page = (tmp_path / "report.html").read_text()
-    without = train(shapes, tmp_path / "b", capsys, "--method", "head", "--views", "1")
+    without = train(shapes, tmp_path / "b", capsys, "--method", "head", "--views", "1", "--name", "shapes")
+    assert read_bundle(tmp_path / "b" / "m.dt").manifest.name == "shapes"
     assert "learning_curve" not in without
     assert page.count("<svg") > (tmp_path / "b" / "report.html").read_text().count("<svg")
 

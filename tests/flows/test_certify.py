@@ -56,7 +56,7 @@ def test_a_new_promise_on_the_same_network(trained: TrainResult, labelled: Path,
     assert hashlib.sha256(trained.bundle.read_bytes()).digest() == before
     old, new = read_bundle(trained.bundle), read_bundle(result.bundle)
     assert same_but(new, old) == {"reference.npz", "fixtures/expected.json", "MODEL_CARD.md"}
-    assert (new.manifest.name, result.version) == ("new", new.version)
+    assert (new.manifest.name, result.version) == (old.manifest.name, new.version)  # a version of the same model
     assert new.manifest.lineage["parent"] == old.manifest.digest
     assert new.manifest.lineage["certified_on"]["n"] == result.n == 150
     assert new.manifest.training == old.manifest.training
@@ -153,7 +153,7 @@ def test_the_card_tells_the_new_promise_and_keeps_what_it_was_made_of(
     assert new.count("\n## Evaluation\n") == new.count("\n## When it defers\n") == 1
     data = old[old.index("\n## Data\n") : old.index("\n## Evaluation\n")]
     assert data in new
-    assert "# new\n" in new
+    assert f"# {read_bundle(trained.bundle).manifest.name}\n" in new  # a version of the same model
     assert read_bundle(trained.bundle).manifest.digest in new
 
 

@@ -28,6 +28,7 @@ from drivetrain.flows.rollout_evidence import EvidenceReader, gather_evidence
 from drivetrain.flows.rollout_marker import read_markers, write_marker
 from drivetrain.rollout.gates import judge_gate
 from drivetrain.rollout.stages import LADDER
+from drivetrain.store.erasure import forget
 from drivetrain.store.store import Store, open_store
 
 from .rollout_traffic import ANSWERS, HOUR_S, Clock, Traffic, begin
@@ -96,6 +97,17 @@ def test_evidence_is_that_of_the_requests(store: Store, clock: Clock, tmp_path: 
     gate, harm = judge(store, deployment)
     assert [one.name for one in gate.criteria][:2] == ["against the incumbent", "requests"]
     assert not harm.is_met
+
+
+def test_a_picture_forgotten_before_it_was_seen_is_no_failure(store: Store, clock: Clock, tmp_path: Path) -> None:
+    deployment = begin(store, tmp_path, has_incumbent=True, margin=0.05, bound=None, audit_share=0.25)
+    traffic = Traffic(store, clock, deployment)
+    gone = store.images.put(b"gone")
+    traffic.send(3, is_pending=True, incumbent="circle", wants_label=False, probability=0.25, image_sha256=gone)
+    assert gather_evidence(store, deployment).n_waiting == 3
+    forget(store, image=gone)
+    found = gather_evidence(store, deployment)
+    assert (found.n, found.n_deferred, found.n_failed, found.n_automatic) == (3, 3, 0, 0)
 
 
 def test_counting_waits_for_the_first_label_awaited(store: Store, clock: Clock, tmp_path: Path) -> None:

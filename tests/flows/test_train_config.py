@@ -20,6 +20,8 @@ def configure(**options: Any) -> TrainConfig:
     ("options", "message"),
     [
         ({"method": "boost"}, "--method: got boost; want one of auto, head, top, full."),
+        ({"name": ""}, "--name: got ''; want 1 to 255 characters to print."),
+        ({"name": "a\x1bb"}, "--name: got 'a\\x1bb'; want 1 to 255 characters to print."),
         ({"views": -1}, "--views: got -1; want a whole number of at least 0."),
         ({"epochs": 0}, "--epochs: got 0; want a whole number of at least 1."),
         ({"batch": 0}, "--batch: got 0; want a whole number of at least 1."),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from drivetrain.flows.review import ReviewConfig, settle_due
 from drivetrain.flows.train import TrainResult
 from drivetrain.serve.app import create_app
 from drivetrain.serve.server import RunningServer, start_server
@@ -64,6 +65,7 @@ class Site:
         return Watched(page).listen()
 
     def empty(self) -> None:
+        settle_due(self.store, config=ReviewConfig())  # what is held is not overdue
         self.store.reviews.expire(self.clock() + 1_000_000)
 
 

@@ -35,7 +35,7 @@ def run(
     db: DbOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say how many pictures wait for a person, and where they are looked at.
+    """Say how many pictures wait for people, and where.
 
     `drivetrain review gold FOLDER` mixes in pictures whose label is known, to see how well reviewers see.
     """

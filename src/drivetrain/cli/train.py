@@ -24,6 +24,10 @@ __all__ = ["run"]
 def run(
     data: Annotated[Path, typer.Argument(help="A folder with a folder per class, or with labels.csv.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The model to write, NAME.dt; report.html goes beside it.")],
+    name: Annotated[
+        str | None,
+        typer.Option(help="What the model is called; default: as the file. A new version bears the name of the old."),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(
@@ -71,6 +75,7 @@ def run(
     config = TrainConfig(
         data=data,
         out=out,
+        name=name,
         method=method,
         backbone=backbone,
         size=size,

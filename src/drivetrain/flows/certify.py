@@ -49,7 +49,7 @@ class CertifyConfig:
 
     model: Path
     data: Path
-    out: Path  # NAME.dt; its stem is the new model's name
+    out: Path  # NAME.dt
     options: Mapping[str, Any]  # of PolicyOptions, those given; the others stay as the model has them
 
     def __post_init__(self) -> None:
@@ -218,8 +218,7 @@ def _write(
     """The parent's members but for what the new policy changes: its arrays, the fixtures' answers, the card."""
     old = parent.manifest
     manifest = replace(
-        old,
-        name=out.stem,
+        old,  # its name too: this is another version of the same model
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         decision=calibration.decision,
         evaluation=evaluation.as_json(),

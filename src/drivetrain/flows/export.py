@@ -39,6 +39,7 @@ class ExportInput:
     """All that goes into a bundle."""
 
     path: Path
+    name: str  # the model's
     task: Task
     backbone: str  # in words, with its licence
     preprocess: Preprocess
@@ -68,7 +69,7 @@ def export_bundle(given: ExportInput) -> Exported:
     """Write `given.path` whole or not at all. The same input gives the same digest."""
     from safetensors.numpy import save as save_tensors  # only training has it
 
-    name = given.path.stem
+    name = given.name
     session = Session(given.model)
     decision = given.calibration.decision
     policy = open_policy(

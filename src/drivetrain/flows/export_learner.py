@@ -122,6 +122,7 @@ def export_learner(learn: VisionLearner, path: Path) -> Path:
     exported = export_bundle(
         ExportInput(
             path=path,
+            name=path.stem,
             task=learn.task,
             backbone=f"{spec.name} ({spec.licence})",
             preprocess=preprocess,

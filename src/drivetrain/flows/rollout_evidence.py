@@ -238,7 +238,8 @@ def _outcome(
         review=review,
         truth=truth,
         probability=probability or 1.0,
-        is_failed=is_asked and routed.candidate is None and routed.state != "pending",
+        # done without an answer: its picture was forgotten before it saw it, as if it had deferred
+        is_failed=routed.candidate is None and routed.state == "failed",
         is_asked=is_asked,
         choice=choice,
     )

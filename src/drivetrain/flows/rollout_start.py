@@ -122,7 +122,10 @@ def _check_pair(new: Version, old: Version | None) -> None:
         raise Conflict("candidate", got=f"{new.version}, which is the incumbent too", want="another version")
     if old.model != new.model:
         raise InvalidConfig(
-            "candidate", got=f"the model {new.model}", want=f"a version of {old.model}, the incumbent's model"
+            "candidate",
+            got=f"the model {new.model}",
+            want=f"a version of {old.model}, the incumbent's model",
+            hint=f"Make it with `drivetrain train ... --name {old.model}`; the file may be called otherwise.",
         )
     if set(old.facts.get("classes", ())) != set(new.facts.get("classes", ())):
         raise InvalidConfig("candidate", got="other classes than the incumbent", want="the same classes")

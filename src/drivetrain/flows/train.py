@@ -307,6 +307,7 @@ def _export(
     return export_bundle(
         ExportInput(
             path=config.out,
+            name=config.model_name,
             task=readable.task,
             backbone=f"{trunk.name} ({trunk.licence})",
             preprocess=preprocess,

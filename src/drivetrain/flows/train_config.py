@@ -16,6 +16,7 @@ from drivetrain.imaging.preprocess import Fit
 __all__ = ["METHODS", "TrainConfig"]
 
 METHODS = ("auto", "head", "top", "full")
+_NAME_MAX_CHARS = 255  # as bundle.manifest has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,8 @@ class TrainConfig:
     """What a run is told."""
 
     data: Path
-    out: Path  # NAME.dt; its stem is the model's name
+    out: Path  # NAME.dt
+    name: str | None = None  # of the model; None: the stem of `out`
     method: str = "auto"
     backbone: str = "efficientnet_lite0"
     size: int | None = None  # pixels a side; None is the backbone's own
@@ -53,11 +55,19 @@ class TrainConfig:
             raise InvalidConfig("-o", got=str(self.out), want="a file NAME.dt", hint="Example: -o bears.dt")
         if self.out.is_dir():
             raise InvalidConfig("-o", got=f"{self.out}, a folder", want="a file NAME.dt")
+        if self.name is not None and not (0 < len(self.name) <= _NAME_MAX_CHARS and self.name.isprintable()):
+            want = f"1 to {_NAME_MAX_CHARS} characters to print"
+            raise InvalidConfig("--name", got=repr(self.name)[:80], want=want)
         check_valid_share(self.valid_share)
         if self.seed < 0:
             raise InvalidConfig("--seed", got=self.seed, want="a whole number, at least 0")
         self._check_fit()
         _ = self.policy_options  # raises for what is off
+
+    @property
+    def model_name(self) -> str:
+        """What the model is called: versions of one model bear one name."""
+        return self.out.stem if self.name is None else self.name
 
     @property
     def fit_options(self) -> FitOptions:
