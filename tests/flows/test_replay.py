@@ -1,31 +1,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from drivetrain.flows.replay import Replayed, replay_rollout
 from drivetrain.runtime.prediction import Prediction
 from drivetrain.runtime.predictor import load
-from drivetrain.store.store import Store, open_store
+from drivetrain.store.store import Store
 
 from .rollout_traffic import Clock, Traffic, begin, write_bundle
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path}/db/d.db", clock=clock) as opened:
-        yield opened
 
 
 def picture(seed: int) -> bytes:

@@ -15,7 +15,7 @@ from drivetrain.errors import Unavailable
 from drivetrain.flows.report_schedule import Every, find_end, name_dated, run_reports
 from drivetrain.flows.rollout import rollback
 from drivetrain.flows.webhook import post_signed, sign
-from drivetrain.store.store import Store, open_store
+from drivetrain.store.store import Store
 
 from .rollout_traffic import Clock, Traffic, begin
 
@@ -25,17 +25,6 @@ DAY_S = 86_400.0
 
 class Enough(Exception):
     """The test has seen enough."""
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path}/db/d.db", clock=clock) as opened:
-        yield opened
 
 
 class Night:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +35,6 @@ from .rollout_traffic import Clock, write_bundle
 
 PLAIN = ReviewConfig(gold_share=0.0)
 AT_ONCE = ReviewConfig(gold_share=0.0, undo_s=0.0)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path}/d.db", clock=clock) as opened:
-        yield opened
 
 
 @pytest.fixture

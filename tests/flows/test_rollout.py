@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +28,11 @@ from drivetrain.flows.rollout_marker import read_markers, write_marker
 from drivetrain.rollout.gates import judge_gate
 from drivetrain.rollout.stages import LADDER
 from drivetrain.store.erasure import forget
-from drivetrain.store.store import Store, open_store
+from drivetrain.store.store import Store
 
 from .rollout_traffic import ANSWERS, HOUR_S, Clock, Traffic, begin
 
 SIGNED = {"by": "ann", "reason": "it is shown"}
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(database_url: str, clock: Clock) -> Iterator[Store]:
-    with open_store(database_url, clock=clock) as opened:
-        yield opened
 
 
 def actions(store: Store, name: str = "shapes") -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,24 +18,13 @@ from drivetrain.flows.versions import describe_version
 from drivetrain.rollout.stages import LADDER
 from drivetrain.store.deployments import Deployment
 from drivetrain.store.schema_rollout import DEPLOYMENT
-from drivetrain.store.store import Store, open_store
+from drivetrain.store.store import Store
 from drivetrain.store.versions import Version
 
 from .rollout_traffic import Clock, Traffic, begin, make_config, write_bundle
 
 SIGNED = {"by": "ann", "reason": "it is shown"}
 KEYS = count()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(database_url: str, clock: Clock) -> Iterator[Store]:
-    with open_store(database_url, clock=clock) as opened:
-        yield opened
 
 
 def begin_parted(store: Store, folder: Path, **changed: Any) -> Deployment:

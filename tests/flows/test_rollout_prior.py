@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,23 +10,12 @@ from drivetrain.flows.rollout_config import RolloutConfig
 from drivetrain.flows.rollout_evidence import gather_evidence
 from drivetrain.flows.rollout_prior import add_prior, count_worth, describe_belief, parse_prior, read_past
 from drivetrain.flows.rollout_status import describe_rollout
-from drivetrain.store.store import Store, open_store
+from drivetrain.store.store import Store
 from drivetrain.trust.belief import ErrorPrior, Prior
 
 from .rollout_traffic import Clock, Traffic, begin, make_config, write_bundle
 
 WORDS = "expected 3 %, as sure as 100 pictures"
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path}/db/d.db", clock=clock) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,22 +10,11 @@ from drivetrain.flows.rollout import hold
 from drivetrain.flows.rollout_evidence import gather_evidence
 from drivetrain.flows.rollout_report import gather_report, write_report
 from drivetrain.inspect.rollout_report import render_rollout_report
-from drivetrain.store.store import Store, open_store
+from drivetrain.store.store import Store
 from drivetrain.trust.estimate import wilson_interval
 from drivetrain.trust.sequential import rate_interval
 
 from .rollout_traffic import Clock, Traffic, begin
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path}/db/d.db", clock=clock) as opened:
-        yield opened
 
 
 def test_the_page_tells_what_there_is(store: Store, clock: Clock, tmp_path: Path) -> None:

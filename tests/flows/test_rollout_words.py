@@ -1,32 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from drivetrain.flows.rollout import advance, hold, rollback
 from drivetrain.flows.rollout_evidence import EvidenceReader
 from drivetrain.flows.rollout_status import describe_rollout
 from drivetrain.flows.rollout_words import tell_distance
 from drivetrain.rollout.stages import START
-from drivetrain.store.store import Store, open_store
+from drivetrain.store.store import Store
 
 from .rollout_traffic import Clock, Traffic, begin
 
 SIGNED = {"by": "ann", "reason": "to try it"}
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path}/db/d.db", clock=clock) as opened:
-        yield opened
 
 
 def steps(facts: dict[str, Any]) -> list[str]:

@@ -79,7 +79,10 @@ class Story:
     def review(self, page: Any) -> int:
         """By the keyboard alone, until nothing waits for this person; how many they answered."""
         page.goto(f"{self.server.url}/review")
-        page.get_by_role("button", name="Start").focus()
+        start = page.get_by_role("button", name="Start")
+        if start.is_disabled():  # nothing waits
+            return 0
+        start.focus()
         with page.expect_navigation():
             page.keyboard.press("Enter")
         n = 0
@@ -181,7 +184,7 @@ def test_from_the_first_shadow_to_the_rollback(story: Story) -> None:
 
     # it goes wrong: by itself it is taken back, while people label
     story.bench.new.says = {"red": "coral", "green": "blue"}
-    story.send(60)
+    story.send(30)
     done = threading.Event()
     while story.stage == "expanding" and not done.is_set():
         if not story.review(ann) + story.review(bob):
