@@ -64,12 +64,14 @@ def test_an_answer_settles_once_it_can_no_longer_be_taken_back(store: Store, bea
     assert [(review, truth) for _, review, truth in store.requests.outcomes(bears.id)] == [("labelled", "polar")]
 
 
-def test_an_answer_is_settled_after_a_restart(store: Store, bears: Deployment, clock: Clock) -> None:
+def test_an_answer_is_settled_after_a_restart(
+    store: Store, database_url: str, bears: Deployment, clock: Clock
+) -> None:
     given = ask(store, bears)
     take(store, "ann")
     answer_task(store, given.id, "ann", "polar", config=PLAIN)
     clock.now += 4000.0  # nobody was there to settle it, and the claim is long over
-    with open_store(store.url, clock=clock) as again:
+    with open_store(database_url, clock=clock) as again:
         assert [one.truth for one in settle_due(again, config=PLAIN)] == ["polar"]
         assert take(again, "bob") is None
 
