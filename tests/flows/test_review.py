@@ -64,9 +64,7 @@ def test_an_answer_settles_once_it_can_no_longer_be_taken_back(store: Store, bea
     assert [(review, truth) for _, review, truth in store.requests.outcomes(bears.id)] == [("labelled", "polar")]
 
 
-def test_an_answer_is_settled_after_a_restart(
-    store: Store, database_url: str, bears: Deployment, clock: Clock
-) -> None:
+def test_an_answer_is_settled_after_a_restart(store: Store, database_url: str, bears: Deployment, clock: Clock) -> None:
     given = ask(store, bears)
     take(store, "ann")
     answer_task(store, given.id, "ann", "polar", config=PLAIN)
