@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Collection
 
@@ -12,6 +11,8 @@ from drivetrain.flows.rollout import watch_harm
 from drivetrain.flows.rollout_evidence import EvidenceReader
 from drivetrain.store.deployments import Deployment
 from drivetrain.store.store import Store
+
+from .background import Background
 
 __all__ = ["HarmWatch"]
 
@@ -33,35 +34,24 @@ class HarmWatch:
         self._store, self._rollouts, self._on_rollback = store, rollouts, on_rollback
         self._readers: dict[str, EvidenceReader] = {}  # what was counted stays counted
         self._due: set[str] = set()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._thread: threading.Thread | None = None
+        self._thread = Background("drivetrain-harm", self._run)
 
     def soon(self, deployment_id: str | None = None) -> None:
         """Judge it; None: only see to it that the thread runs. Never waits, never raises."""
-        with self._changed:
-            if self._closed:
-                return
-            if deployment_id is not None:
+        if deployment_id is not None:
+            with self._thread.changed:
                 self._due.add(deployment_id)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="drivetrain-harm", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+        self._thread.wake()
 
     def close(self, *, wait_s: float) -> None:
         """End after what is judged now."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(wait_s)
+        self._thread.close(wait_s=wait_s)
 
     def _run(self) -> None:
         next_all = time.monotonic() + _EVERY_S
-        while not self._closed:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._due, max(0.0, next_all - time.monotonic()))
+        while not self._thread.is_closed:
+            self._thread.pause(max(0.0, next_all - time.monotonic()), until=lambda: self._due)
+            with self._thread.changed:
                 due, self._due = self._due, set()
             if time.monotonic() >= next_all:
                 next_all = time.monotonic() + _EVERY_S
@@ -70,8 +60,7 @@ class HarmWatch:
             self._readers = {id_: reader for id_, reader in self._readers.items() if id_ in open_ones}
             for id_ in sorted(due & open_ones.keys()):
                 self._judge(open_ones[id_])
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed, _PAUSE_S)
+            self._thread.pause(_PAUSE_S)
 
     def _judge(self, deployment: Deployment) -> None:
         try:
@@ -81,10 +70,10 @@ class HarmWatch:
                 self._on_rollback(deployment)
         except Exception as exc:  # the edge of a thread; what was half read is read anew
             self._readers.pop(deployment.id, None)
-            if self._closed:
+            if self._thread.is_closed:
                 return
             why = exc.message if isinstance(exc, DrivetrainError) else repr(exc)
             _log.error("%s: harm could not be judged: %s", deployment.name, why)
-            with self._changed:
+            with self._thread.changed:
                 self._due.add(deployment.id)
-                self._changed.wait_for(lambda: self._closed, _PAUSE_S * 4)
+            self._thread.pause(_PAUSE_S * 4)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import queue
-import threading
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +12,14 @@ from drivetrain.flows.webhook import check_webhook, post_signed
 from drivetrain.serve.metrics import Metrics
 from drivetrain.settings import Settings
 
+from .background import Background
+
 __all__ = ["Posts"]
 
 _PAUSES_S = (1.0, 5.0, 25.0)  # between tries
 _WAITING_MAX = 1_000
 _TIMEOUT_S = 10.0
+_IDLE_S = 60.0
 _log = logging.getLogger("drivetrain.serve")
 
 
@@ -30,10 +32,8 @@ class Posts:
             check_webhook(self._url, self._secret)
         self._metrics = metrics
         self._pauses_s = pauses_s
-        self._queue: queue.Queue[tuple[str, Mapping[str, Any]]] = queue.Queue(_WAITING_MAX)
-        self._lock = threading.Lock()
-        self._closed = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._queue: deque[tuple[str, Mapping[str, Any]]] = deque()
+        self._thread = Background("drivetrain-webhook", self._run)
 
     @property
     def is_on(self) -> bool:
@@ -43,31 +43,28 @@ class Posts:
         """Later, by the thread. Nothing where no address is set."""
         if not self.is_on:
             return
-        try:
-            self._queue.put_nowait((event, body))
-        except queue.Full:
+        with self._thread.changed:
+            is_full = len(self._queue) >= _WAITING_MAX
+            if not is_full:
+                self._queue.append((event, body))
+        if is_full:
             _log.error("a webhook %s was not sent: %d wait already", event, _WAITING_MAX)
             self._metrics.webhook(event, "dropped")
             return
-        with self._lock:
-            if self._thread is None and not self._closed.is_set():
-                self._thread = threading.Thread(target=self._run, name="drivetrain-webhook", daemon=True)
-                self._thread.start()
+        self._thread.wake()
 
     def close(self, *, wait_s: float) -> None:
         """Send no more; what waits gets one try within `wait_s`."""
-        self._closed.set()
-        if self._thread is not None:
-            self._thread.join(wait_s)
+        self._thread.close(wait_s=wait_s)
 
     def _run(self) -> None:
         while True:
-            try:
-                event, body = self._queue.get(timeout=0.25)
-            except queue.Empty:
-                if self._closed.is_set():
+            self._thread.pause(_IDLE_S, until=lambda: self._queue)
+            if not self._queue:
+                if self._thread.is_closed:
                     return
                 continue
+            event, body = self._queue.popleft()
             try:
                 self._post(event, body)
             except Exception:  # the edge of a thread: the next one is still to be sent
@@ -78,11 +75,11 @@ class Posts:
             try:
                 post_signed(self._url, self._secret, event, body, timeout_s=_TIMEOUT_S)
             except DrivetrainError as exc:
-                if pause_s is None or self._closed.is_set():
+                if pause_s is None or self._thread.is_closed:
                     _log.error("a webhook %s was given up: %s", event, exc.message)
                     self._metrics.webhook(event, "failed")
                     return
-                self._closed.wait(pause_s)
+                self._thread.pause(pause_s)
             else:
                 self._metrics.webhook(event, "sent")
                 return

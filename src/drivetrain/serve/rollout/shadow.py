@@ -30,6 +30,7 @@ from drivetrain.store.requests import Routed
 from drivetrain.store.reviews import Task
 from drivetrain.store.store import Store
 
+from .background import Background
 from .live import LiveRollout
 from .turn import is_drawn, wish_for_label
 
@@ -72,15 +73,13 @@ class Shadow:
         self._rollouts, self._on_failed, self._left_s = rollouts, on_failed, left_s
         self._jobs: deque[_Job] = deque()
         self._bytes = 0
-        self._changed = threading.Condition()
-        self._closed = False
-        self._thread: threading.Thread | None = None
+        self._thread = Background("drivetrain-shadow", self._run)
         self._skipped: dict[str, float] = {}  # prediction -> not before
         self._runs = ThreadPoolExecutor(1, "drivetrain-shadow-run", initializer=_be_nice)
 
     def offer(self, live: LiveRollout, routed: Routed, content: bytes) -> None:
         """Soon, if there is room; else it stays in the store and comes later. Never waits."""
-        with self._changed:
+        with self._thread.changed:
             if len(self._jobs) < _MEMORY_MAX_PICTURES and self._bytes + len(content) <= _MEMORY_MAX_BYTES:
                 self._jobs.append(_Job(live, routed, content))
                 self._bytes += len(content)
@@ -88,37 +87,25 @@ class Shadow:
 
     def wake(self) -> None:
         """Look whether there is something to do."""
-        with self._changed:
-            if self._closed:
-                return
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="drivetrain-shadow", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+        self._thread.wake()
 
     def close(self, *, wait_s: float) -> None:
         """End after the picture in hand; the rest stays in the store."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(wait_s)
+        self._thread.close(wait_s=wait_s)
         self._runs.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
-        while not self._closed:
+        while not self._thread.is_closed:
             try:
                 if not self._do_next():
-                    with self._changed:
-                        self._changed.wait_for(lambda: self._closed or self._jobs, _IDLE_S)
+                    self._thread.pause(_IDLE_S, until=lambda: self._jobs)
             except Exception as exc:  # the edge of a thread: what failed is in the store, and comes again
-                if not self._closed:
+                if not self._thread.is_closed:
                     _log.error("shadow work failed: %s", getattr(exc, "message", None) or repr(exc))
-                    with self._changed:
-                        self._changed.wait_for(lambda: self._closed, _IDLE_S)
+                    self._thread.pause(_IDLE_S)
 
     def _do_next(self) -> bool:
-        with self._changed:
+        with self._thread.changed:
             job = self._jobs.popleft() if self._jobs else None
             if job is not None and job.content is not None:
                 self._bytes -= len(job.content)
@@ -128,7 +115,7 @@ class Shadow:
         for live in self._rollouts():
             if not live.is_over and (left := self._left_of(live)):
                 for routed in left:
-                    if self._jobs or self._closed:
+                    if self._jobs or self._thread.is_closed:
                         break  # what is in memory comes first
                     self._do(_Job(live, routed, None))
                 return True
@@ -169,7 +156,7 @@ class Shadow:
         try:
             with self._registry.hold(live.deployment.model, version) as served:
                 self._wait_for_quiet()
-                if self._closed:
+                if self._thread.is_closed:
                     return
                 answer, seconds = self._ask(served, content)
         except (NotFound, Unavailable):  # let go in this moment
@@ -236,7 +223,7 @@ class Shadow:
     def _wait_for_quiet(self) -> None:
         """Until nobody waits for an answer, and nobody has for a moment; or for as long as patience lasts."""
         until = time.monotonic() + _PATIENCE_S
-        while not self._closed and time.monotonic() < until:
+        while not self._thread.is_closed and time.monotonic() < until:
             if self._is_quiet():
                 time.sleep(_QUIET_S)
                 if self._is_quiet():
