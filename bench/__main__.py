@@ -20,7 +20,7 @@ from bench import cost, floor, loader, methods, ood, ood_near, promise, serving,
 from drivetrain.learn.trunk import prepare_trunk
 from drivetrain.progress import SilentProgress
 
-_DRIVETRAIN = [sys.executable, "-m", "drivetrain.cli.main"]
+_DRIVETRAIN = [sys.executable, "-m", "drivetrain"]
 _COLD_START = (
     "import onnxruntime as ort, numpy as np, sys; from PIL import Image; from pathlib import Path;"
     "from bench.floor import open_session, decode;"

@@ -21,7 +21,7 @@ import numpy as np
 from bench import floor
 from drivetrain.trust.compare import compare_right
 
-_DRIVETRAIN = [sys.executable, "-m", "drivetrain.cli.main"]
+_DRIVETRAIN = [sys.executable, "-m", "drivetrain"]
 # A child's peak counts what its parent held when it was forked: so a small process starts it, and tells its peak.
 _WATCH = """
 import os, subprocess, sys

@@ -155,7 +155,7 @@ def _soak(pid: int, url: str, bodies: list[bytes], given: argparse.Namespace) ->
 def _start(model: Path, scratch: Path, *, workers: int) -> tuple[subprocess.Popen[bytes], str]:
     log = scratch / "log"
     unlimited = {"DRIVETRAIN_ADDRESS_RATE_LIMIT": "0", "DRIVETRAIN_CACHE_DIR": str(scratch / "cache")}
-    command = [sys.executable, "-m", "drivetrain.cli.main", "serve", str(model), "--port", "0"]
+    command = [sys.executable, "-m", "drivetrain", "serve", str(model), "--port", "0"]
     command += ["--workers", str(workers), "--db", f"sqlite:///{scratch / 'soak.db'}"]
     with log.open("wb") as stderr:
         process = subprocess.Popen(command, stderr=stderr, env=os.environ | unlimited)

@@ -41,7 +41,7 @@ def test_a_stopped_training_is_gone_on_with(
     cache = tmp_path / "cache"
     cache.mkdir()
     (cache / "trunks").symlink_to(shared_cache / "trunks", target_is_directory=True)
-    command = [sys.executable, "-m", "drivetrain.cli.main", "train", str(pictures), "-o", "out/m.dt"]
+    command = [sys.executable, "-m", "drivetrain", "train", str(pictures), "-o", "out/m.dt"]
     command += ["--size", "96", "--threads", "1", "--json"]
     environment = os.environ | {"DRIVETRAIN_CACHE_DIR": str(cache)}
     process = subprocess.Popen(

@@ -377,7 +377,7 @@ def test_a_report_is_told_to_a_webhook(run: Run, bundle: Path, tmp_path: Path, m
 
 def test_reports_go_on_until_they_are_stopped(run: Run, url: str, bundle: Path, tmp_path: Path) -> None:
     start(run, bundle)
-    command = [sys.executable, "-m", "drivetrain.cli.main", "rollout", "report", "shapes", "--every", "week"]
+    command = [sys.executable, "-m", "drivetrain", "rollout", "report", "shapes", "--every", "week"]
     command += ["--db", url, "-o", str(tmp_path / "r.html")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None

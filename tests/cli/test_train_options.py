@@ -103,7 +103,7 @@ def test_auto_is_what_is_done_where_nothing_is_said(
 
 
 def start(data: Path, out: Path, cache: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "drivetrain.cli.main", "train", str(data), "-o", str(out / "m.dt")]
+    command = [sys.executable, "-m", "drivetrain", "train", str(data), "-o", str(out / "m.dt")]
     return subprocess.Popen(
         [*command, "--size", "96", *TOP, *options],
         env=os.environ | {"DRIVETRAIN_CACHE_DIR": str(cache), "OMP_NUM_THREADS": str(torch.get_num_threads())},

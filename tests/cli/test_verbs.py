@@ -22,7 +22,7 @@ ODD = "[red]x[/red] :smile:"
 
 
 def run_process(*argv: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-X", "utf8", "-m", "drivetrain.cli.main", *map(str, argv)]
+    command = [sys.executable, "-X", "utf8", "-m", "drivetrain", *map(str, argv)]
     return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", timeout=120, check=False)
 
 

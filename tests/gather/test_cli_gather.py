@@ -36,7 +36,7 @@ def write_list(folder: Path, *rows: tuple[str, str]) -> Path:
 
 def start(*argv: str | Path, cwd: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "drivetrain.cli.main", "gather", *map(str, argv)],
+        [sys.executable, "-m", "drivetrain", "gather", *map(str, argv)],
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,

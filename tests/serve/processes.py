@@ -28,7 +28,7 @@ class Served:
         defaults = {"DRIVETRAIN_DB": f"sqlite:///{folder / 'store.db'}", "DRIVETRAIN_ADDRESS_RATE_LIMIT": "0"}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "drivetrain.cli.main", "serve", *map(str, args), "--port", "0"],
+                [sys.executable, "-m", "drivetrain", "serve", *map(str, args), "--port", "0"],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 cwd=folder,

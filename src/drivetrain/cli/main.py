@@ -159,7 +159,3 @@ def _root(
 
     Start with `drivetrain demo`; then `drivetrain train FOLDER -o NAME.dt` with pictures of your own.
     """
-
-
-if __name__ == "__main__":  # pragma: no cover - `python -m drivetrain.cli.main`
-    main()
