@@ -87,6 +87,21 @@ def test_a_killed_process_is_gone_on_with_to_the_same_weights(shapes: Path, tmp_
     assert resumed.training_record() == unbroken.training_record()
 
 
+def of_two_epochs(shapes: Path, folder: Path) -> Learner:
+    return make_learner(shapes, folder, dropout=0.3, checkpoint=EACH_BATCH, metrics=accuracy)
+
+
+def train_two_epochs(learn: Learner) -> None:
+    learn.fine_tune(2, base_lr=0.01, resume=True)
+
+
+@pytest.fixture(scope="module")
+def unbroken(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Learner:
+    learn = of_two_epochs(shapes, tmp_path_factory.mktemp("unbroken"))
+    train_two_epochs(learn)
+    return learn
+
+
 @pytest.mark.parametrize(
     ("event", "count"),
     [
@@ -100,17 +115,10 @@ def test_a_killed_process_is_gone_on_with_to_the_same_weights(shapes: Path, tmp_
         ("after_fit", 1),
     ],
 )
-def test_wherever_it_breaks_off(shapes: Path, tmp_path: Path, event: str, count: int) -> None:
-    def make(name: str, cbs: Any = None) -> Learner:
-        return make_learner(shapes, tmp_path / name, dropout=0.3, checkpoint=EACH_BATCH, metrics=accuracy, cbs=cbs)
-
-    def train(learn: Learner) -> None:
-        learn.fine_tune(2, base_lr=0.01, resume=True)
-
-    break_off(make("broken"), event, count, train)
-    resumed, unbroken = make("broken"), make("unbroken")
-    train(resumed)
-    train(unbroken)
+def test_wherever_it_breaks_off(shapes: Path, tmp_path: Path, unbroken: Learner, event: str, count: int) -> None:
+    break_off(of_two_epochs(shapes, tmp_path), event, count, train_two_epochs)
+    resumed = of_two_epochs(shapes, tmp_path)
+    train_two_epochs(resumed)
     assert same_weights(weights_of(resumed), weights_of(unbroken))
     assert resumed.recorder.as_json() == unbroken.recorder.as_json()
 

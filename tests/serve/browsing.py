@@ -34,6 +34,15 @@ in_browser = [
 ]
 
 
+# each width and each scheme always; the other two combinations where there is time
+WAYS = [
+    (1280, "light"),
+    (390, "dark"),
+    pytest.param(1280, "dark", marks=pytest.mark.slow),
+    pytest.param(390, "light", marks=pytest.mark.slow),
+]
+
+
 @dataclass
 class Watched:
     """A page, and all that its browser complained of or asked for."""

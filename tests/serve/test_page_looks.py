@@ -12,12 +12,10 @@ import pytest
 from drivetrain.flows.train import TrainResult
 from drivetrain.serve.server import RunningServer, start_server
 
-from .browsing import HOSTILE, Watched, app_with_store, faults, in_browser, launch, upload
+from .browsing import HOSTILE, WAYS, Watched, app_with_store, faults, in_browser, launch, upload
 from .fakes import FakeModel, picture
 
 pytestmark = in_browser
-
-WAYS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 
 
 @dataclass

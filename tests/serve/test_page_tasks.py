@@ -16,14 +16,13 @@ from drivetrain.flows.train import TrainResult
 from drivetrain.serve.server import RunningServer, start_server
 from drivetrain.store.store import Store
 
-from .browsing import Watched, app_with_store, faults, in_browser, launch, upload
+from .browsing import WAYS, Watched, app_with_store, faults, in_browser, launch, upload
 from .fakes import FakeModel, picture
 from .tiny import task_model
 from .values import TwoValues
 
 pytestmark = in_browser
 
-WAYS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 LABELS, VALUE = "labels", "value"
 
 

@@ -17,14 +17,13 @@ from drivetrain.store.deployments import Deployment
 from drivetrain.store.reviews import Task
 from drivetrain.store.store import Store, open_store
 
-from .browsing import HOSTILE, Watched, faults, in_browser, launch
+from .browsing import HOSTILE, WAYS, Watched, faults, in_browser, launch
 from .doors import PASSWORD
 from .fakes import FakeModel, settings
 from .reviewing import Told, ask, draw, say, start
 
 pytestmark = in_browser
 
-WAYS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 MANY = (HOSTILE, *(f"kind {number:02}" for number in range(1, 13)), "wolf")
 
 

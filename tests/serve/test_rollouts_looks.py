@@ -16,13 +16,11 @@ from drivetrain.serve.server import RunningServer, start_server
 from drivetrain.store.deployments import Deployment
 from drivetrain.store.store import Store
 
-from .browsing import HOSTILE, Watched, app_with_store, faults, in_browser, launch
+from .browsing import HOSTILE, WAYS, Watched, app_with_store, faults, in_browser, launch
 from .fakes import FakeModel
 from .rolling import HARD, begin, begin_limited, made
 
 pytestmark = in_browser
-
-WAYS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 
 
 @dataclass
