@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,6 +180,8 @@ def _sources(
     sources: list[tuple[str, dict[str, object]]] = []
     file = folder / "drivetrain.toml"
     if file.is_file():
+        import tomllib  # most folders have no such file
+
         try:
             sources.append((str(file), tomllib.loads(file.read_text("utf-8"))))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:

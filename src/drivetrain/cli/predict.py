@@ -62,15 +62,19 @@ def run(
 
 def _find(paths: list[Path]) -> Iterator[tuple[Path, DrivetrainError | None]]:
     """Each picture to answer for; a path that leads to none, with what is wrong with it."""
-    from drivetrain.data.items import picture_files
-
     for path in paths:
-        files = picture_files(path) if path.is_dir() else [path]
+        files = _list_folder(path) if path.is_dir() else [path]
         if not files:
             yield path, NotFound(str(path), got="a folder without a picture", want="one picture at least")
         for file in files:
             missing = None if file.exists() else NotFound(str(file), got="no such file", want="a picture or a folder")
             yield file, missing
+
+
+def _list_folder(path: Path) -> list[Path]:
+    from drivetrain.data.items import picture_files  # a single picture does not wait for it
+
+    return picture_files(path)
 
 
 def _print_answer(file: Path, answer: Answer | DrivetrainError, *, as_json: bool) -> None:
