@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
+from drivetrain.serve import answers
+from drivetrain.store import predictions
+from drivetrain.store.predictions import Predictions, Stored
+from drivetrain.store.store import open_store
 
 from .doors import Door, open_door
 from .fakes import picture
@@ -72,3 +78,40 @@ def test_of_several_values_each_is_told(label: str, status: int, tmp_path: Path)
         if status == 422:
             assert "want 2 numbers as text, apart by ;" in reply.json()["message"]
         assert voices(door, asked) == (status == 200)
+
+
+def test_an_answer_that_another_process_writes_in_a_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictions, "_GATHER_S", 600.0)
+    monkeypatch.setattr(predictions, "_ELSEWHERE_S", 600.0)
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        elsewhere.predictions.flush()
+
+    monkeypatch.setattr(answers.asyncio, "sleep", sleep)
+    url = f"sqlite:///{tmp_path}/one.db"
+    with open_store(url) as here, open_store(url) as elsewhere:
+        given = Stored(
+            id=Predictions.new_id(),
+            at=1.0,
+            model="bears",
+            version="bears@0123456789ab",
+            caller_id="local",
+            request_id="r1",
+            name="",
+            sha256="0" * 64,
+            answer={"label": "grizzly"},
+        )
+        elsewhere.predictions.add(given)
+        assert here.predictions.get(given.id) is None
+        assert asyncio.run(answers.find_remembered(here, given.id)) == given
+        assert len(waited) == 1
+        assert 0 < waited[0] <= 600
+        assert asyncio.run(answers.find_remembered(here, Predictions.new_id())) is None
+        assert len(waited) == 2
+        assert asyncio.run(answers.find_remembered(here, given.id)) == given
+        assert asyncio.run(answers.find_remembered(here, "../" + given.id)) is None
+        assert len(waited) == 2

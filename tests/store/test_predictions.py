@@ -13,6 +13,8 @@ import pytest
 from sqlalchemy import Connection
 
 from drivetrain.errors import Conflict, InvalidInput, NotFound, Unavailable
+from drivetrain.store import predictions
+from drivetrain.store.ids import is_id, new_id, time_of
 from drivetrain.store.predictions import Predictions, Stored
 from drivetrain.store.store import Store, open_store
 
@@ -81,6 +83,50 @@ def test_eight_threads_write_and_none_waits_for_the_disk(store: Store) -> None:
     assert {one.name for one in store.predictions.recent(limit=2_000)} == {
         f"{t}-{n}" for t in range(8) for n in range(250)
     }
+
+
+def test_answers_of_a_moment_are_written_together_and_nobody_waits_for_that_moment(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictions, "_GATHER_S", 600.0)  # whoever waited for it would fail
+    sizes: list[int] = []
+    insert = Predictions._insert
+
+    def count(self: Predictions, batch: list[Stored]) -> None:
+        sizes.append(len(batch))
+        insert(self, batch)
+
+    monkeypatch.setattr(Predictions, "_insert", count)
+    with open_store(url, queue_max=40) as store:
+        given = [answer() for _ in range(70)]
+        for one in given[:30]:
+            store.predictions.add(one)
+        assert store.predictions.waiting == 30
+        assert store.predictions.get(given[7].id) == given[7]
+        assert sizes == [30]
+        for one in given[30:]:  # as many as have room: the queue is full, and is written at once
+            store.predictions.add(one)
+        until(lambda: not store.predictions.waiting)
+        assert sizes == [30, 40]
+        store.predictions.flush()
+        last = answer()
+        store.predictions.add(last)
+        assert store.predictions.waiting == 1  # a flush of nothing hurries nobody
+    with open_store(url) as store:
+        assert store.predictions.count() == 71
+
+
+def test_another_process_may_still_hold_a_young_answer() -> None:
+    made = new_id()
+    assert 0.0 < Predictions.settled_in_s(made) <= 0.2
+    assert abs(time_of(made) - time.time()) < 60
+    old = "00" + made[2:]
+    assert time_of(old) < time_of(made) - 1e6
+    assert Predictions.settled_in_s(old) == 0.0
+    assert Predictions.settled_in_s("7" + made[1:]) == 0.0  # of a clock that goes before ours
+    assert is_id(made)
+    assert not is_id(made[1:])
+    assert not is_id("u" * 26)
 
 
 def test_the_newest_come_first(store: Store) -> None:
@@ -190,6 +236,8 @@ def test_what_could_not_be_written_at_the_end_is_told(url: str, caplog: pytest.L
 
 WRITER = """
 import sys
+from drivetrain.store import predictions
+from drivetrain.store.ids import is_id, new_id, time_of
 from drivetrain.store.predictions import Predictions, Stored
 from drivetrain.store.store import open_store
 store = open_store(sys.argv[1])

@@ -15,6 +15,7 @@ from fastapi import Request
 from drivetrain.arrays import FloatArray
 from drivetrain.errors import DrivetrainError, InvalidInput, Unavailable
 from drivetrain.runtime.prediction import Answer
+from drivetrain.store.ids import is_id
 
 from .bodies import Upload
 from .errors import DeadlinePassed, Overloaded, error_item, internal_item, request_id_of
@@ -22,9 +23,19 @@ from .registry import Served
 from .service import Service
 
 if TYPE_CHECKING:
+    from drivetrain.store.predictions import Stored
     from drivetrain.store.store import Store
 
-__all__ = ["Told", "answer_pixels", "answer_uploads", "caller_id_of", "remember", "sha256_of", "tell_outcome"]
+__all__ = [
+    "Told",
+    "answer_pixels",
+    "answer_uploads",
+    "caller_id_of",
+    "find_remembered",
+    "remember",
+    "sha256_of",
+    "tell_outcome",
+]
 
 _HASH_ASIDE_BYTES = 1_000_000  # hashing more than this would hold up the event loop for a millisecond
 
@@ -101,6 +112,17 @@ async def remember(
             await asyncio.to_thread(store.predictions.add, stored)
         kept.append(replace(one, answer=answer))
     return kept
+
+
+async def find_remembered(store: Store, prediction_id: str) -> Stored | None:
+    """The answer of this id, whichever process gave it; None where there is none."""
+    if not is_id(prediction_id):
+        return None
+    found = await asyncio.to_thread(store.predictions.get, prediction_id)
+    if found is None and (wait_s := store.predictions.settled_in_s(prediction_id)):
+        await asyncio.sleep(wait_s)
+        found = await asyncio.to_thread(store.predictions.get, prediction_id)
+    return found
 
 
 async def sha256_of(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What was answered. A thread writes in batches, so that no answer waits for the disk."""
+"""What was answered. A thread writes in batches: no answer waits for the disk, and few of them share a core with it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,13 +17,15 @@ from sqlalchemy.exc import DataError, IntegrityError
 from drivetrain.errors import DrivetrainError, Unavailable
 
 from .database import Database
-from .ids import new_id
+from .ids import new_id, time_of
 from .packing import clean_text
 from .schema import PREDICTION
 
 __all__ = ["Predictions", "Stored", "prediction_row"]
 
 _BATCH_MAX = 500
+_GATHER_S = 0.05  # answers wait so long for others: a transaction costs as much as a third of a picture
+_ELSEWHERE_S = 4 * _GATHER_S
 _RETRY_S = (0.05, 0.2, 1.0, 5.0)  # between tries while the database does not take a batch; the last one repeats
 _log = logging.getLogger("drivetrain.store")
 
@@ -45,14 +48,19 @@ class Stored:
 class Predictions:
     """The answers in the database, and those on their way to it.
 
-    What `flush` has acknowledged outlives a killed process and a power cut; what waits in the queue then is lost.
+    What `flush` has acknowledged outlives a killed process and a power cut; what waits in the queue then is lost: of a
+    database that keeps up, the answers of the last 0.05 s.
     """
 
     def __init__(self, database: Database, *, queue_max: int = 2_000) -> None:
         self._database = database
         self._queue_max = queue_max
+        self._batch_max = min(_BATCH_MAX, queue_max)
         self._queue: deque[Stored] = deque()
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._work = threading.Condition(lock)  # for the thread: the first of a batch, or a reason not to gather more
+        self._changed = threading.Condition(lock)  # for those who wait: there is room, or it is on disk
+        self._is_hurried = False
         self._added = self._written = 0
         self._closing = False
         self._problem: str | None = None
@@ -88,7 +96,8 @@ class Predictions:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write_all, name="drivetrain-store", daemon=True)
                 self._thread.start()
-            self._changed.notify_all()
+            if len(self._queue) in (1, self._batch_max):
+                self._work.notify()
 
     @property
     def has_room(self) -> bool:
@@ -99,6 +108,9 @@ class Predictions:
         """Return once all that was added before is on disk; Unavailable where that takes longer than `wait_s`."""
         with self._changed:
             goal = self._added
+            if self._queue:
+                self._is_hurried = True
+                self._work.notify()
             if not self._changed.wait_for(lambda: self._written >= goal, wait_s):
                 raise Unavailable(
                     "db",
@@ -107,11 +119,17 @@ class Predictions:
                 )
 
     def get(self, prediction_id: str) -> Stored | None:
-        """One, also where it was added a moment ago."""
+        """One, also where it was added a moment ago; by another process, once it is `settled_in_s`."""
         self.flush()
         with self._database.read() as db:
             row = db.execute(select(PREDICTION).where(PREDICTION.c.id == prediction_id)).first()
         return None if row is None else _stored(row)
+
+    @staticmethod
+    def settled_in_s(prediction_id: str) -> float:
+        """How long until what another process answered under this id is on disk, if its database keeps up; else 0."""
+        age_s = time.time() - time_of(prediction_id)
+        return _ELSEWHERE_S - age_s if 0 <= age_s < _ELSEWHERE_S else 0.0
 
     def recent(self, *, limit: int = 50) -> list[Stored]:
         """The newest first, of those on disk."""
@@ -128,6 +146,7 @@ class Predictions:
         """Write what waits, then take no more."""
         with self._changed:
             self._closing = True
+            self._work.notify()
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(wait_s)
@@ -144,8 +163,12 @@ class Predictions:
     def _take(self) -> list[Stored]:
         """The next batch; empty at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closing)
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH_MAX))]
+            self._work.wait_for(lambda: self._queue or self._closing)
+            self._work.wait_for(
+                lambda: self._is_hurried or self._closing or len(self._queue) >= self._batch_max, _GATHER_S
+            )
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_max))]
+            self._is_hurried = self._is_hurried and bool(self._queue)
             self._changed.notify_all()
             return batch
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from drivetrain.errors import InvalidInput, NotFound, Unavailable
-from drivetrain.serve.answers import caller_id_of
+from drivetrain.serve.answers import caller_id_of, find_remembered
 from drivetrain.serve.auth.caller import caller_of
 from drivetrain.serve.auth.refusals import Forbidden
 from drivetrain.serve.bodies import ClientGone, body_kind, read_all
@@ -29,7 +28,6 @@ _KEYS = ("verdict", "label", "note")
 _BODY_MAX_BYTES = 65_536
 _LIMITS = JsonLimits(values=5_000, brackets=100)  # a note may hold commas
 _LABEL_MAX_CHARS, _NOTE_MAX_CHARS = 200, 2_000
-_ID = re.compile(r"[0-9a-z]{26}")
 
 router = APIRouter(tags=["predict"])
 
@@ -50,7 +48,7 @@ async def feedback(request: Request) -> Response:
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     prediction_id = request.path_params["prediction_id"]
-    stored = await asyncio.to_thread(store.predictions.get, prediction_id) if _ID.fullmatch(prediction_id) else None
+    stored = await find_remembered(store, prediction_id)
     if stored is None:
         raise NotFound("prediction_id", got=prediction_id, want="one that an answer of this server held")
     _check_voice(request, stored.caller_id)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
-
 from fastapi import APIRouter, Request, Response
 
 from drivetrain.errors import NotFound, Unavailable
-from drivetrain.serve.answers import caller_id_of
+from drivetrain.serve.answers import caller_id_of, find_remembered
 from drivetrain.serve.auth.caller import caller_of
 from drivetrain.serve.bodies import ClientGone
 from drivetrain.serve.openapi import PREDICTION_STATE
@@ -19,7 +16,6 @@ from drivetrain.serve.state import rollouts_of, store_of
 
 __all__ = ["router"]
 
-_ID = re.compile(r"[0-9a-z]{26}")
 _RETRY_AFTER_S = "5"
 
 router = APIRouter(tags=["predict"])
@@ -38,7 +34,7 @@ async def prediction(request: Request) -> Response:
     from drivetrain.serve.rollout.waiting import wait_for_label
 
     wait_s, id_ = read_wait_s(request), request.path_params["prediction_id"]
-    stored = await asyncio.to_thread(store.predictions.get, id_) if _ID.fullmatch(id_) else None
+    stored = await find_remembered(store, id_)
     is_theirs = stored is not None and stored.caller_id == caller_id_of(request)
     if stored is None or not (is_theirs or caller_of(request).may("review")):
         # the same for what is another's: an id must not tell whether somebody asked
