@@ -70,13 +70,22 @@ def with_op(name: str, **fields: Any) -> Callable[[Ops], Ops]:
 
 def moved_behind_the_crop(ops: Ops) -> Ops:
     kept = [op for op in ops if op["op"] != "exif_transpose"]
-    at = [op["op"] for op in kept].index("center_crop") + 1
+    at = [op["op"] for op in kept].index("resize") + 1
     return [*kept[:at], {"op": "exif_transpose"}, *kept[at:]]
+
+
+def larger(ops: Ops) -> Ops:
+    """By a pixel, and cut to size."""
+    at = [op["op"] for op in ops].index("resize") + 1
+    grown = with_op("resize", size=TRAINED_SIZE + 1)(ops)
+    return [*grown[:at], {"op": "center_crop", "size": TRAINED_SIZE}, *grown[at:]]
 
 
 def padded(ops: Ops) -> Ops:
     pad = {"op": "pad", "size": TRAINED_SIZE, "mode": "constant", "fill": 0}
-    return [pad if op["op"] == "center_crop" else op for op in with_op("resize", mode="longest")(ops)]
+    at = [op["op"] for op in ops].index("resize") + 1
+    longest = with_op("resize", mode="longest")(ops)
+    return [*longest[:at], pad, *longest[at:]]
 
 
 FAULTS = [
@@ -87,7 +96,7 @@ MORE: dict[str, Callable[[Ops], Ops]] = {
     "bicubic": with_op("resize", filter="bicubic"),
     "box": with_op("resize", filter="box"),
     "lanczos": with_op("resize", filter="lanczos"),
-    "one pixel more": with_op("resize", size=TRAINED_SIZE + 1),
+    "one pixel more": larger,
     "longest side": padded,
     "EXIF turn after the crop": moved_behind_the_crop,
     "pixels from 0 to 1 twice": with_op("scale", by=1 / 255**2),

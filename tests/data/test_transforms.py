@@ -157,8 +157,7 @@ def test_crop_stands_anywhere_in_training_and_in_the_middle_on_validation() -> N
     seen = {places[pixels(Resize(10)(image, rng)).tobytes()] for _ in range(400)}
     assert seen == set(range(21))  # every place, first and last too
     assert Resize(10).valid_ops() == [
-        {"op": "resize", "mode": "shortest", "size": 10, "filter": "bilinear", "antialias": True},
-        {"op": "center_crop", "size": 10},
+        {"op": "resize", "mode": "crop", "size": 10, "filter": "bilinear", "antialias": True},
     ]
 
 

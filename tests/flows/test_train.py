@@ -67,7 +67,7 @@ def fixture_sizes(bundle: Bundle) -> set[frozenset[int]]:
     ("options", "see", "want", "default"),
     [
         ({"resize": "pad"}, lambda b: "pad" in [op["op"] for op in b.manifest.preprocess], True, False),
-        ({"resize": "squish"}, lambda b: first(b, "resize")["mode"], "squish", "shortest"),
+        ({"resize": "squish"}, lambda b: first(b, "resize")["mode"], "squish", "crop"),
         ({"valid_share": 0.5}, lambda b: b.manifest.training["n_valid"], 12, 4),
         ({"seed": 7}, lambda b: b.manifest.lineage["seed"], 7, 42),
         ({"max_error": 0.02}, lambda b: b.manifest.decision["promise"]["n_needed"], 149, 59),

@@ -139,6 +139,9 @@ def test_padding_is_that_of_numpy(size: tuple[int, int], mode: str, numpys: Any)
         ("longest", (2, 1), (10, 5)),
         ("squish", (40, 20), (10, 10)),
         ("squish", (3, 7), (10, 10)),
+        ("crop", (40, 20), (10, 10)),
+        ("crop", (3, 7), (10, 10)),
+        ("crop", (1, 900), (10, 10)),
     ],
 )
 def test_size_after_resize(mode: str, size: tuple[int, int], expected: tuple[int, int]) -> None:
@@ -146,6 +149,40 @@ def test_size_after_resize(mode: str, size: tuple[int, int], expected: tuple[int
     out = run(np.full((size[1], size[0], 3), 255, np.uint8), resize(mode, 10), pad(32))[..., 0]
     width, height = (out.max(axis=0) > 0).sum(), (out.max(axis=1) > 0).sum()
     assert (width, height) == expected
+
+
+@pytest.mark.parametrize(("size", "left"), [((4, 4), 0), ((5, 4), 0), ((6, 4), 1), ((7, 4), 1), ((900, 4), 448)])
+def test_crop_keeps_the_largest_square_in_the_middle_its_corner_rounded_down(size: tuple[int, int], left: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    assert np.array_equal(run(pixels, resize("crop", 4)), pixels[:, left : left + 4])
+    assert np.array_equal(
+        run(pixels.transpose(1, 0, 2), resize("crop", 4)), pixels[:, left : left + 4].transpose(1, 0, 2)
+    )
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(40, 60), (60, 40), (41, 60), (90, 30), (20, 21)])
+@pytest.mark.parametrize("side", [10, 24, 64])
+def test_crop_is_the_resize_of_that_square_alone(size: tuple[int, int], side: int, name: str, antialias: bool) -> None:
+    """Cut first, then squished: the same but for the pixels just outside, which weigh in at the border."""
+    pixels = smooth(*size)
+    short, long = min(size), max(size)
+    at = (long - short) // 2
+    middle = pixels[:, at : at + short] if size[0] > size[1] else pixels[at : at + short]
+    out = run(pixels, resize("crop", side, filter=name, antialias=antialias))
+    expected = run(np.ascontiguousarray(middle), resize("squish", side, filter=name, antialias=antialias))
+    edge = 4 if side < 64 else 8
+    assert np.abs(out - expected)[edge:-edge, edge:-edge].max(initial=0) <= 1
+    assert out.shape == expected.shape
+
+
+@pytest.mark.parametrize(("width", "height"), [(400, 532), (532, 400), (224, 300), (448, 1000), (100, 132)])
+def test_crop_is_what_two_steps_give_where_no_side_is_rounded(width: int, height: int) -> None:
+    """All of it resized, then the middle cut out: more work for the same pixels."""
+    pixels = smooth(width, height)
+    side = min(width, height) // 2
+    assert np.array_equal(run(pixels, resize("crop", side)), run(pixels, resize("shortest", side), crop(side)))
 
 
 def test_resize_to_the_same_size_changes_nothing() -> None:
@@ -222,9 +259,9 @@ def test_any_shape_comes_out_square_in_little_memory(
     made: list[tuple[int, int]] = []
     plain = Image.Image.resize
 
-    def resize_seen(image: Image.Image, target: tuple[int, int], *rest: Any) -> Image.Image:
+    def resize_seen(image: Image.Image, target: tuple[int, int], *rest: Any, **named: Any) -> Image.Image:
         made.append(target)
-        return plain(image, target, *rest)
+        return plain(image, target, *rest, **named)
 
     monkeypatch.setattr(Image.Image, "resize", resize_seen)
     preprocess = Preprocess(declare_preprocess(32, method=method, mean=[0.5] * 3, std=[0.5] * 3))
@@ -396,8 +433,7 @@ def test_declared_ops() -> None:
     assert declare_preprocess(224, mean=MEAN, std=STD) == [
         {"op": "decode", "mode": "RGB", "jpeg_min_side": 224},
         {"op": "exif_transpose"},
-        {"op": "resize", "mode": "shortest", "size": 224, "filter": "bilinear", "antialias": True},
-        {"op": "center_crop", "size": 224},
+        {"op": "resize", "mode": "crop", "size": 224, "filter": "bilinear", "antialias": True},
         {"op": "scale", "by": 1 / 255},
         {"op": "normalize", "mean": MEAN, "std": STD},
         {"op": "layout", "to": "NCHW"},
@@ -435,8 +471,14 @@ def test_digest_names_the_ops_whatever_the_order_of_their_fields() -> None:
 def test_ops_given_are_copied() -> None:
     ops = declare_preprocess(32, mean=MEAN, std=STD)
     preprocess = Preprocess(ops)
-    ops[3]["size"] = 5
-    assert preprocess.ops[3]["size"] == preprocess.size == 32
+    ops[2]["size"] = 5
+    assert preprocess.ops[2]["size"] == preprocess.size == 32
+
+
+def in_two_steps(size: int) -> Ops:
+    """All of the picture resized, then the middle cut out."""
+    ops = declare_preprocess(size, mean=MEAN, std=STD)
+    return [*ops[:2], resize("shortest", size), crop(size), *ops[3:]]
 
 
 def changed(at: int, **fields: Any) -> Callable[[Ops], object]:
@@ -468,7 +510,7 @@ def changed(at: int, **fields: Any) -> Callable[[Ops], object]:
         (changed(0, jpeg_min_side=0), r"jpeg_min_side: got 0; want 1 to 4096 pixels"),
         (changed(0, jpeg_min_side=True), r"jpeg_min_side: got True; want a whole number or null"),
         (changed(0, jpeg_min_side=2.0), r"jpeg_min_side: got 2\.0; want a whole number or null"),
-        (changed(2, mode="fit"), r"preprocess\[2\]\.mode: got fit; want one of shortest, longest, squish"),
+        (changed(2, mode="fit"), r"preprocess\[2\]\.mode: got fit; want one of shortest, longest, squish, crop"),
         (changed(2, filter="hamming"), r"filter: got hamming; want one of nearest, box, bilinear, bicubic, lanczos"),
         (changed(2, antialias=1), r"antialias: got 1; want true or false"),
         (changed(2, antialias=None), r"antialias: got None; want true or false"),
@@ -506,13 +548,13 @@ def changed(at: int, **fields: Any) -> Callable[[Ops], object]:
         (lambda ops: ops.append({"op": "exif_transpose"}), r"want one scale, and one layout at the end"),
         (lambda ops: ops.insert(4, ops.pop(5)), r"want normalize on the other side of scale"),
         (lambda ops: ops.insert(4, ops.pop(3)), r"want center_crop on the other side of scale"),
-        (lambda ops: ops.pop(3), r"want a center_crop, a pad or a resize to squish: a square"),
-        (lambda ops: (ops.pop(3), ops.pop(2)), r"want a center_crop, a pad or a resize to squish: a square"),
+        (lambda ops: ops.pop(3), r"want a center_crop, a pad or a resize by crop or squish: a square"),
+        (lambda ops: (ops.pop(3), ops.pop(2)), r"want a center_crop, a pad or a resize by crop or squish: a square"),
         (changed(3, size=8 * 32 + 1), r"preprocess: got a size of 257; want at most 8 times the 32 of the resize"),
     ],
 )
 def test_what_is_no_preprocessing_is_refused(change: Callable[[Ops], object], message: str) -> None:
-    ops = declare_preprocess(32, mean=MEAN, std=STD)
+    ops = in_two_steps(32)
     change(ops)
     with pytest.raises(InvalidInput, match=message):
         Preprocess(ops)
@@ -561,6 +603,7 @@ HEAD = {"op": "decode", "mode": "RGB", "jpeg_min_side": None}
         ([resize("shortest", 8)], None),
         ([crop(8)], 8),
         ([resize("squish", 8), resize("longest", 4)], 4),
+        ([resize("crop", 8)], 8),
         ([pad(9), crop(5)], 5),
     ],
 )

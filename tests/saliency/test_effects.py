@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -81,13 +82,15 @@ def test_class_is_weighed_against_those_that_compete_with_it() -> None:
     assert np.isfinite(weigh_outputs(weight, np.array([1.0, 0.0, 0.0]), at=0, is_one_of=True)).all()
 
 
-@pytest.mark.parametrize("method", ["crop", "pad", "squish"])
+@pytest.mark.parametrize("method", ["crop", "two steps", "pad", "squish"])
 @pytest.mark.parametrize("size", [(300, 200), (150, 333), (64, 64), (40, 1000)])
-def test_frame_is_where_the_pixels_come_from(method: Fit, size: tuple[int, int]) -> None:
+def test_frame_is_where_the_pixels_come_from(method: Fit | Literal["two steps"], size: tuple[int, int]) -> None:
     """A picture whose red is its column and whose green is its row, run through the real ops."""
     width, height = size
     side = 64
-    ops = declare_preprocess(side, method=method, mean=(0, 0, 0), std=(1, 1, 1))
+    ops = declare_preprocess(side, method="crop" if method == "two steps" else method, mean=(0, 0, 0), std=(1, 1, 1))
+    if method == "two steps":
+        ops[2:3] = [{**ops[2], "mode": "shortest"}, {"op": "center_crop", "size": side}]
     ramp = np.zeros((height, width, 3), dtype=np.uint8)
     ramp[..., 0] = (40 + 215 * (np.arange(width) + 0.5) / width).round()
     ramp[..., 1] = (40 + 215 * (np.arange(height) + 0.5) / height).round()[:, np.newaxis]

@@ -31,8 +31,7 @@ def glimpse_pictures(
         [
             {"op": "decode", "mode": "RGB", "jpeg_min_side": side},
             {"op": "exif_transpose"},
-            {"op": "resize", "mode": "shortest", "size": side, "filter": "bilinear", "antialias": True},
-            {"op": "center_crop", "size": side},
+            {"op": "resize", "mode": "crop", "size": side, "filter": "bilinear", "antialias": True},
         ]
     )
     allowed = limits or DecodeLimits()

@@ -20,7 +20,7 @@ from PIL import Image
 
 from drivetrain.errors import InvalidInput
 from drivetrain.imaging.preprocess import MAX_SIZE, Op, PictureOps
-from drivetrain.imaging.resize import resize_picture, resize_region
+from drivetrain.imaging.resize import Side, resize_picture, resize_region
 
 __all__ = [
     "CropPad",
@@ -32,6 +32,7 @@ __all__ = [
     "ResizeMethod",
     "crop_at_random",
     "find_min_side",
+    "resize_op",
 ]
 
 _ANY_SIDE = 1  # `min_side` of a transform that any size suits
@@ -98,11 +99,11 @@ class Resize:
     def valid_ops(self) -> list[Op]:
         match self.method:
             case ResizeMethod.Squish:
-                return [_resize_op("squish", self.size)]
+                return [resize_op("squish", self.size)]
             case ResizeMethod.Pad:
-                return [_resize_op("longest", self.size), _pad_op(self.size, self.pad_mode)]
+                return [resize_op("longest", self.size), _pad_op(self.size, self.pad_mode)]
             case _:
-                return [_resize_op("shortest", self.size), {"op": "center_crop", "size": self.size}]
+                return [resize_op("crop", self.size)]
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         if self.method != ResizeMethod.Crop:
@@ -147,7 +148,7 @@ class RandomResizedCrop:
             raise InvalidInput("RandomResizedCrop(size)", got=self.size, want=want)
 
     def valid_ops(self) -> list[Op]:
-        return [_resize_op("shortest", self._valid_side()), {"op": "center_crop", "size": self.size}]
+        return [resize_op("shortest", self._valid_side()), {"op": "center_crop", "size": self.size}]
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         crop = self._draw_crop(image.size, rng)
@@ -255,7 +256,8 @@ def _centre_form(transform: ItemTransform) -> PictureOps:
     return PictureOps([{"op": "decode", "mode": "RGB", "jpeg_min_side": None}, *transform.valid_ops()])
 
 
-def _resize_op(mode: str, size: int) -> Op:
+def resize_op(mode: Side, size: int) -> Op:
+    """The declared form of a resize as the item transforms do it."""
     return {"op": "resize", "mode": mode, "size": size, "filter": "bilinear", "antialias": True}
 
 

@@ -108,7 +108,7 @@ def _build_loaders(given: FitInput) -> DataLoaders:
         return given.classes[int(pair[1])] if given.task == "classification" else pair[1]
 
     shape = next((op for op in given.preprocess.ops if op["op"] == "resize"), {"mode": "shortest"})
-    is_crop = shape["mode"] == "shortest"
+    is_crop = shape["mode"] in ("crop", "shortest")
     item_tfms = RandomResizedCrop(size, min_scale=0.35) if is_crop else Resize(size, _NAMES[shape["mode"]])
     options = given.options
     return DataBlock(

@@ -106,9 +106,11 @@ def perturb_preprocess(ops: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[
         at = [op["op"] for op in ops].index(shape[0]["op"])
         kept = [dict(op) for op in ops if op not in shape]
         changes["squished"] = [*kept[:at], square, *kept[at:]]
-    if shape and shape[0].get("mode") == "shortest":
-        grown = {**shape[0], "size": round(size * 256 / 224)}
-        changes["resized to 256 / 224 first"] = [grown if op is shape[0] else dict(op) for op in ops]
+    if shape and shape[0].get("mode") in ("crop", "shortest"):
+        grown = {**shape[0], "mode": "shortest", "size": round(size * 256 / 224)}
+        crop = [] if any(op["op"] == "center_crop" for op in shape) else [{"op": "center_crop", "size": size}]
+        at = list(ops).index(shape[0])
+        changes["resized to 256 / 224 first"] = [*map(dict, ops[:at]), grown, *crop, *map(dict, ops[at + 1 :])]
     return changes
 
 

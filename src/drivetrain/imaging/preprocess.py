@@ -4,8 +4,7 @@ A preprocessing is a list of ops, kept in the bundle and hashed:
 
     [{"op": "decode", "mode": "RGB", "jpeg_min_side": 224},
      {"op": "exif_transpose"},
-     {"op": "resize", "mode": "shortest", "size": 224, "filter": "bilinear", "antialias": true},
-     {"op": "center_crop", "size": 224},
+     {"op": "resize", "mode": "crop", "size": 224, "filter": "bilinear", "antialias": true},
      {"op": "scale", "by": 0.00392156862745098},
      {"op": "normalize", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
      {"op": "layout", "to": "NCHW"}]
@@ -15,9 +14,10 @@ Ops run in the order given. Those before `scale` turn a picture into a picture; 
 * decode: the first frame as 8-bit RGB, transparency on white, colour profiles passed over; a JPEG may be decoded at
   1/2, 1/4 or 1/8 of its size while both sides keep `jpeg_min_side` pixels (null: never).
 * exif_transpose: turned as EXIF says (a TIFF, whose orientation is a part of the format, is turned by `decode`).
-* resize: `shortest` or `longest` side to `size`, the other in proportion and rounded (halves to even); `squish`: both.
-  Without antialias each pixel is sampled at its centre, by nearest, bilinear or bicubic. Of a picture longer than 8:1,
-  `shortest` keeps the middle 8:1.
+* resize: `shortest` or `longest` side to `size`, the other in proportion and rounded (halves to even); `squish`: both;
+  `crop`: the largest square in the middle, its corner rounded down, and nothing beside it. Without antialias each
+  pixel is sampled at its centre, by nearest, bilinear or bicubic. Of a picture longer than 8:1, `shortest` keeps the
+  middle 8:1.
 * center_crop: the middle, its corner rounded down; black beyond the edge.
 * pad: centred on a square; around it the grey `fill` (`constant`), the nearest pixel (`border`), or the picture
   mirrored as often as it takes (`reflection`).
@@ -98,7 +98,7 @@ def declare_preprocess(
     """
     resize = {"op": "resize", "size": size, "filter": filter_, "antialias": True}
     fit: dict[Fit, list[dict[str, Any]]] = {
-        "crop": [{**resize, "mode": "shortest"}, {"op": "center_crop", "size": size}],
+        "crop": [{**resize, "mode": "crop"}],
         "pad": [{**resize, "mode": "longest"}, {"op": "pad", "size": size, "mode": "constant", "fill": 0}],
         "squish": [{**resize, "mode": "squish"}],
     }
@@ -161,7 +161,7 @@ class Preprocess:
         names = [op["op"] for op in ops]
         _check_order(names)
         if not _is_square(ops):
-            want = "a center_crop, a pad or a resize to squish: a square"
+            want = "a center_crop, a pad or a resize by crop or squish: a square"
             raise InvalidInput("preprocess", got=names, want=want)
         cut = names.index("scale")
         self._pictures = PictureOps(ops[:cut])
@@ -317,7 +317,7 @@ def _check_order(names: Sequence[str]) -> None:
 
 def _is_square(ops: Sequence[Op]) -> bool:
     """Whether a square comes out, whatever goes in: once square, no later op undoes it."""
-    return any(op["op"] in ("center_crop", "pad") or op.get("mode") == "squish" for op in ops)
+    return any(op["op"] in ("center_crop", "pad") or op.get("mode") in ("crop", "squish") for op in ops)
 
 
 def _check_growth(ops: Sequence[Op]) -> None:

@@ -21,12 +21,13 @@ __all__ = [
     "PadFill",
     "Side",
     "crop_centre",
+    "find_middle",
     "pad_square",
     "resize_picture",
     "resize_region",
 ]
 
-Side = Literal["shortest", "longest", "squish"]
+Side = Literal["shortest", "longest", "squish", "crop"]
 PadFill = Literal["constant", "border", "reflection"]
 
 FILTERS = {
@@ -37,7 +38,7 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 POINT_FILTERS = ("nearest", "bilinear", "bicubic")  # those that Pillow can sample with, without antialias
-RESIZE_MODES: tuple[Side, ...] = ("shortest", "longest", "squish")
+RESIZE_MODES: tuple[Side, ...] = ("shortest", "longest", "squish", "crop")
 PAD_MODES: tuple[PadFill, ...] = ("constant", "border", "reflection")
 MAX_STRIP = 8  # times as long as wide: of a longer picture only the middle is resized to its shortest side
 
@@ -47,10 +48,13 @@ def resize_picture(
 ) -> Image.Image:
     """The `shortest` or `longest` side brought to `size`, the other in proportion (halves to even); `squish`: both.
 
-    Of a picture longer than 8:1, `shortest` keeps the middle 8:1. Without antialias each pixel is sampled at its
-    centre. A picture that has the size already is given back as it is.
+    `crop`: the largest square in the middle, resized, and nothing beside it: a third less work than to resize all of a
+    photograph first. Of a picture longer than 8:1, `shortest` keeps the middle 8:1. Without antialias each pixel is
+    sampled at its centre. A picture that has the size already is given back as it is.
     """
     width, height = image.size
+    if mode == "crop":
+        return _resize_box(image, find_middle(width, height), (size, size), filter_, antialias=antialias)
     if mode == "squish":
         target = (size, size)
     else:
@@ -58,13 +62,14 @@ def resize_picture(
         target = (max(1, round(width * size / side)), max(1, round(height * size / side)))
         if mode == "shortest":  # a very long strip: only its middle can survive the crop, so cut it first
             image, target = _trim_strip(image, target, size)
-    if target == image.size:
-        return image
-    if antialias:
-        return image.resize(target, FILTERS[filter_])
-    # Pillow's resize always antialiases; its affine transform samples points, which is what "no antialias" means
-    sx, sy = image.width / target[0], image.height / target[1]
-    return image.transform(target, Image.Transform.AFFINE, (sx, 0, 0, 0, sy, 0), FILTERS[filter_])
+    return _resize_box(image, (0, 0, *image.size), target, filter_, antialias=antialias)
+
+
+def find_middle(width: int, height: int) -> tuple[int, int, int, int]:
+    """The largest square in the middle: left, top, right, bottom; its corner rounded down."""
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
 
 
 def resize_region(image: Image.Image, box: tuple[int, int, int, int], size: int) -> Image.Image:
@@ -95,6 +100,20 @@ def pad_square(image: Image.Image, size: int, *, mode: PadFill = "constant", fil
     rows = reach(np.arange(-top, size - top), image.height)
     columns = reach(np.arange(-left, size - left), image.width)
     return Image.fromarray(np.asarray(image)[rows][:, columns])
+
+
+def _resize_box(
+    image: Image.Image, box: tuple[int, int, int, int], size: tuple[int, int], filter_: str, *, antialias: bool
+) -> Image.Image:
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    if (width, height) == size:
+        return image if size == image.size else image.crop(box)
+    if antialias:
+        return image.resize(size, FILTERS[filter_], box=box)
+    # Pillow's resize always antialiases; its affine transform samples points, which is what "no antialias" means
+    place = (width / size[0], 0, left, 0, height / size[1], top)
+    return image.transform(size, Image.Transform.AFFINE, place, FILTERS[filter_])
 
 
 def _clamp(at: IntArray, length: int) -> IntArray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drivetrain.imaging.preprocess import Op
-from drivetrain.imaging.resize import MAX_STRIP
+from drivetrain.imaging.resize import MAX_STRIP, find_middle
 
 __all__ = ["Frame", "find_frame"]
 
@@ -56,7 +56,10 @@ class _Axis:
 
 def _resize(across: _Axis, down: _Axis, *, mode: str, size: int) -> tuple[_Axis, _Axis]:
     width, height = across.pixels, down.pixels
-    if mode == "squish":
+    if mode == "crop":
+        left, top, right, bottom = find_middle(width, height)
+        across, down = across.window(left, right - left), down.window(top, bottom - top)
+    if mode in ("crop", "squish"):
         return across.resized(size), down.resized(size)
     side = min(width, height) if mode == "shortest" else max(width, height)
     target = (max(1, round(width * size / side)), max(1, round(height * size / side)))

@@ -175,7 +175,7 @@ class Augment:
             return []
         resize = {"op": "resize", "mode": "squish", "size": self.size, "filter": "bilinear", "antialias": True}
         if any(part.crops for part in self.geometry):
-            return [{**resize, "mode": "shortest"}, {"op": "center_crop", "size": self.size}]
+            return [{**resize, "mode": "crop"}]
         return [resize]
 
 

@@ -17,7 +17,15 @@ import numpy as np
 from PIL import Image
 
 from drivetrain.arrays import PixelArray
-from drivetrain.data.transforms import CropPad, ItemTransform, Resize, ResizeMethod, crop_at_random, find_min_side
+from drivetrain.data.transforms import (
+    CropPad,
+    ItemTransform,
+    Resize,
+    ResizeMethod,
+    crop_at_random,
+    find_min_side,
+    resize_op,
+)
 from drivetrain.errors import DrivetrainError, InvalidInput, UnreadablePicture
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.picture_file import read_picture_file
@@ -207,7 +215,7 @@ def _split_steady(tfm: Any) -> tuple[list[Op], Vary | None] | None:
     """The training form as ops that no draw touches, and what is left to draw; None where all of it is drawn."""
     match tfm:
         case Resize(method=ResizeMethod.Crop):
-            return tfm.valid_ops()[:1], lambda image, rng: crop_at_random(image, tfm.size, rng)
+            return [resize_op("shortest", tfm.size)], lambda image, rng: crop_at_random(image, tfm.size, rng)
         case Resize() | CropPad():
             return tfm.valid_ops(), None
     return None
