@@ -8,16 +8,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 
 import numpy as np
 from PIL import Image
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from drivetrain.errors import UnreadablePicture
 
@@ -53,21 +50,32 @@ class _Jpeg(JpegImageFile):
         pass
 
 
-# How a file begins -> what reads it. Pillow's `Image.open` would do the same, but warns or refuses by a limit that only
-# a global can change; ours is DecodeLimits.
-_READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
-    (b"\xff\xd8\xff", _Jpeg),
-    (b"\x89PNG\r\n\x1a\n", PngImageFile),
-    (b"RIFF", WebPImageFile),
-    (b"GIF87a", GifImageFile),
-    (b"GIF89a", GifImageFile),
-    (b"BM", BmpImageFile),
-    (b"II*\x00", TiffImageFile),
-    (b"MM\x00*", TiffImageFile),
-    (b"II+\x00", TiffImageFile),
-    (b"MM\x00+", TiffImageFile),
+# How a file begins -> its format. Pillow's `Image.open` would do the same, but warns or refuses by a limit that only a
+# global can change; ours is DecodeLimits.
+_STARTS = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"RIFF", "WEBP"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
 )
-FORMATS = tuple(dict.fromkeys(str(reader.format) for _, reader in _READERS))
+FORMATS = tuple(dict.fromkeys(format_ for _, format_ in _STARTS))
+_PLUGINS = {"PNG": "Png", "WEBP": "WebP", "GIF": "Gif", "BMP": "Bmp", "TIFF": "Tiff"}  # loaded when the first one comes
+
+
+@cache
+def _reader_of(format_: str) -> type[ImageFile]:
+    if format_ == "JPEG":
+        return _Jpeg
+    name = _PLUGINS[format_]
+    reader: type[ImageFile] = getattr(import_module(f"PIL.{name}ImagePlugin"), f"{name}ImageFile")
+    return reader
+
 
 # What Pillow's readers raise on damaged bytes. Only calls into Pillow stand in reach of it, so that a mistake in a
 # line of ours is never told as a damaged picture. `Warning` is for programs that turn warnings into errors.
@@ -117,17 +125,18 @@ def open_picture(data: bytes, *, name: str, limits: DecodeLimits) -> ImageFile:
             reason=f"{len(data):,} bytes, and at most {limits.max_bytes:,} are read",
             hint="Save it smaller, or raise image_max_bytes.",
         )
-    reader = next((reader for start, reader in _READERS if data.startswith(start)), None)
-    if reader is None or (reader is WebPImageFile and data[8:12] != b"WEBP"):
+    format_ = next((format_ for start, format_ in _STARTS if data.startswith(start)), None)
+    if format_ is None or (format_ == "WEBP" and data[8:12] != b"WEBP"):
         raise UnreadablePicture(name, reason=guess_what(data))
-    if reader is GifImageFile:  # Pillow reserves the first frame's memory while it opens
+    if format_ == "GIF":  # Pillow reserves the first frame's memory while it opens
         _check_size(measure_gif(data), name, limits)
-    with _telling(name, f"a damaged {reader.format} picture (its header cannot be read: "):
+    reader = _reader_of(format_)
+    with _telling(name, f"a damaged {format_} picture (its header cannot be read: "):
         image = reader(io.BytesIO(data))
-    if reader is PngImageFile:
+    if format_ == "PNG":
         _scale_png_transparency(image, depth=data[24])
     _check_size(image.size, name, limits)
-    if reader is _Jpeg and count_jpeg_scans(data) > _JPEG_MAX_SCANS:
+    if format_ == "JPEG" and count_jpeg_scans(data) > _JPEG_MAX_SCANS:
         raise UnreadablePicture(
             name, reason=f"a JPEG of {count_jpeg_scans(data):,} scans, and at most {_JPEG_MAX_SCANS} are decoded"
         )
