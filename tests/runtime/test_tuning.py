@@ -69,9 +69,9 @@ def find(cost: Cost, *, threads: int = 4, others: type[Others] = Alone) -> Found
 
 
 def test_defaults_are_a_picture_a_core_on_cpus_and_batches_on_gpus() -> None:
-    assert default_tuning(4, device=CPU) == Tuning(workers=5, sessions=4, alone_threads=4, max_size=4)
+    assert default_tuning(4, device=CPU) == Tuning(workers=5, sessions=4, alone_threads=4, max_size=8)
     assert default_tuning(64, device=CPU).alone_threads == 8
-    assert default_tuning(1, device=CPU) == Tuning(workers=1, sessions=1, max_size=4)
+    assert default_tuning(1, device=CPU) == Tuning(workers=1, sessions=1, max_size=8)
     on_gpu = default_tuning(4, device=CUDA)
     assert (on_gpu.max_size, on_gpu.run_size, on_gpu.session_threads) == (16, 16, 1)
 

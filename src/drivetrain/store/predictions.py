@@ -24,8 +24,8 @@ from .schema import PREDICTION
 __all__ = ["Predictions", "Stored", "prediction_row"]
 
 _BATCH_MAX = 500
-_GATHER_S = 0.05  # answers wait so long for others: a transaction costs as much as a third of a picture
-_ELSEWHERE_S = 4 * _GATHER_S
+_GATHER_S = 0.1  # answers wait so long for others: a transaction costs as much as a third of a picture
+_ELSEWHERE_S = 3 * _GATHER_S
 _RETRY_S = (0.05, 0.2, 1.0, 5.0)  # between tries while the database does not take a batch; the last one repeats
 _log = logging.getLogger("drivetrain.store")
 
@@ -49,7 +49,7 @@ class Predictions:
     """The answers in the database, and those on their way to it.
 
     What `flush` has acknowledged outlives a killed process and a power cut; what waits in the queue then is lost: of a
-    database that keeps up, the answers of the last 0.05 s.
+    database that keeps up, the answers of the last 0.1 s.
     """
 
     def __init__(self, database: Database, *, queue_max: int = 2_000) -> None:
