@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,9 @@ class Predictor:
         self.preprocess = _read_preprocess(self.manifest)
         self.device = device
         model = bundle.members["model.onnx"]
-        self._session, self._feature_count = _open_model(model, self.manifest, self.preprocess, device)
+        with ThreadPoolExecutor(1, thread_name_prefix="fixtures") as pool:  # while onnxruntime opens the network
+            decoded = pool.submit(self._decode_fixtures, bundle)
+            self._session, self._feature_count = _open_model(model, self.manifest, self.preprocess, device)
         kernel = find_style_kernel(self.preprocess)
         told = self._session.outputs.get(_SEEN, [])[1:]
         is_seen = kernel is not None and told == [self._feature_count + kernel.count]
@@ -73,7 +76,7 @@ class Predictor:
             feature_count=self._feature_count,
             output_count=len(self.classes),
         )
-        self.fixture_difference = self._prove(unpack(bundle.members, class_count=len(self.classes), task=self.task))
+        self.fixture_difference = self._prove(decoded)
 
     @property
     def name(self) -> str:
@@ -180,18 +183,23 @@ class Predictor:
         told = None if style is None else self._kernel.tell(collected, style.item())
         return seen[: self._feature_count], told
 
-    def _prove(self, fixtures: list[Fixture]) -> float:
-        """Run the golden fixtures; raise BundleRefused unless they come out as when the model was made."""
+    def _decode_fixtures(self, bundle: Bundle) -> list[tuple[Fixture, FloatArray]]:
+        fixtures = unpack(bundle.members, class_count=len(self.classes), task=self.task)
         limits = DecodeLimits(max_bytes=_FIXTURE_BYTES, max_pixels=(2 * self.preprocess.size) ** 2)
+        with np.errstate(all="ignore"):  # a stranger's numbers may overflow: then the answer tells
+            return [(one, self.preprocess.from_bytes(one.picture, name=one.name, limits=limits)) for one in fixtures]
 
-        def work(fixture: Fixture) -> FloatArray:
-            with np.errstate(all="ignore"):  # a stranger's numbers may overflow: then the answer tells
-                pixels = self.preprocess.from_bytes(fixture.picture, name=fixture.name, limits=limits)
+    def _prove(self, decoded: Future[list[tuple[Fixture, FloatArray]]]) -> float:
+        """Run the golden fixtures; raise BundleRefused unless they come out as when the model was made."""
+
+        def work(pixels: FloatArray) -> FloatArray:
+            with np.errstate(all="ignore"):  # as above
                 logits, _ = self.run(pixels[np.newaxis], deadline_s=_FIXTURE_DEADLINE_S)
                 return self.policy.row(logits[0])
 
         try:
-            answers = list(map_in_order(work, fixtures, threads=self.threads))
+            fixtures = [fixture for fixture, _ in decoded.result()]
+            answers = list(map_in_order(work, (pixels for _, pixels in decoded.result()), threads=self.threads))
         except UnreadablePicture as exc:
             raise BundleRefused("bundle_fixtures", exc.field, got=exc.reason, want="a PNG") from None
         except Unavailable as exc:
