@@ -48,8 +48,8 @@ def resize_picture(
 ) -> Image.Image:
     """The `shortest` or `longest` side brought to `size`, the other in proportion (halves to even); `squish`: both.
 
-    `crop`: the largest square in the middle, resized, and nothing beside it: a third less work than to resize all of a
-    photograph first. Of a picture longer than 8:1, `shortest` keeps the middle 8:1. Without antialias each pixel is
+    `crop`: the largest square in the middle, resized, and nothing beside it: a quarter less work than to resize all of
+    a photograph first. Of a picture longer than 8:1, `shortest` keeps the middle 8:1. Without antialias each pixel is
     sampled at its centre. A picture that has the size already is given back as it is.
     """
     width, height = image.size
