@@ -91,7 +91,7 @@ def test_scores_know_no_bound() -> None:
 
 def test_company_and_order_do_not_matter() -> None:
     rule = make_rule()
-    asked, _, logits = make_features(700, seed=5)
+    asked, _, logits = (each.astype(np.float32) for each in make_features(700, seed=5))
     scores = rule.scores(asked, logits, logits / T)
     alone = [rule.score(asked[at], logits[at], find_surest(logits[at] / T)) for at in range(0, 700, 70)]
     np.testing.assert_array_equal(scores[::70], alone)
@@ -151,7 +151,7 @@ def test_energy_is_of_calibrated_logits_and_neighbours_are_of_the_networks_own()
     """At another temperature energy is another score; the distance between answers must not change with it."""
     rule = make_rule()
     asked, _, logits = make_features(1, seed=10)
-    told, _ = rule.surroundings.measure(asked[0], logits[0])
+    told, _ = rule.surroundings.measure(asked[0], logits[0], None)
     assert set(told) == {"neighbour"}
     assert rule.scores(asked, logits, logits / 2)[0] != pytest.approx(rule.scores(asked, logits, logits)[0])
     apart = np.linalg.norm(logits[0] - rule.surroundings.known, axis=1)

@@ -30,6 +30,7 @@ def test_coordinates_and_rest_equal_principal_components(n: int, d: int, rank: i
         moved = root / np.linalg.norm(root) - rows.mean(axis=0, dtype=np.float64)
         np.testing.assert_allclose(np.abs(coordinates), np.abs(slow @ moved), atol=5e-3)
         np.testing.assert_allclose(same, coordinates, atol=1e-5)
+        assert space.measure_outside(row) == outside
         assert outside == pytest.approx(np.square(moved - slow.T @ (slow @ moved)).sum(), abs=1e-3)
 
 

@@ -80,13 +80,13 @@ _SIGN = np.array([float(one.sign) for one in STYLE_DIRECTIONS])
 
 _ROWS, _COLUMNS, _TILE = 14, 56, 14  # about so many places are looked at; steps are averaged over so many in a row
 _PLANES = 8  # what is seen of a place, see `StyleKernel`
-_GRAM = _PLANES * _PLANES
-_LUMA = (0.299, 0.587, 0.114)
+_STEP = 4  # the plane of steps across
+# Of red, green and blue: luminance (ITU-R BT.601), and how far they are apart
+_LIGHTS = np.array([[0.299, 0.587, 0.114], [1, -1, 0], [0, 1, -1], [-1, 0, 1]], dtype=np.float32)
 _ALIKE = 1 / 255  # a step of a grey level is not alike at all
 _STILL = 1e-6  # energy of steps, in squares of [0, 1]: of less, sharpness cannot be told
 _USUAL_SHARPNESS = 1.2
 _NOTHING = (0.0, 0.0, 0.0, 0.0, _USUAL_SHARPNESS, 0.0, 0.0)  # told of numbers that mean nothing
-_MOST = (1.0, 1.0, 1.0, 1.0, 4.0, 1.0, 1.0, 1.0)  # of each measure
 _OFF, _FAR = 0.01, 1e6  # by so much black and white may come back wrong, and by such factors
 
 
@@ -94,10 +94,10 @@ _OFF, _FAR = 0.01, 1e6  # by so much black and white may come back wrong, and by
 class StyleKernel:
     """What style is told from: one convolution of the pixels, at places `strides` apart, and sums over it.
 
-    Its planes are red, green and blue as light in [0, 1]; of green the step to the right, the second difference there,
-    and both downwards; and 1. `collect` says in numpy what is made of them. `learn.style_graph` writes the same into a
-    model's graph, where it costs next to nothing: between two runs of a network each call of numpy finds its code gone
-    from the processor's caches, and so few numbers took 0.2 ms.
+    Its planes are luminance, red - green, green - blue, blue - red, as light in [0, 1]; of green the step to the right,
+    the second difference there, and both downwards. `collect` says in numpy what is made of them. `learn.style_graph`
+    writes the same into a model's graph, where it costs next to nothing: between two runs of a network each call of
+    numpy finds its code gone from the processor's caches, and so few numbers took 0.2 ms.
     """
 
     weights: FloatArray  # (planes, 3, 3, 3) float32
@@ -107,17 +107,17 @@ class StyleKernel:
     tile: int  # columns that a step is averaged over
 
     limit: ClassVar[float] = _ALIKE
-    step_plane: ClassVar[int] = 3
+    step_plane: ClassVar[int] = _STEP
 
     @property
     def count(self) -> int:
         """How many numbers `collect` gives."""
         rows, columns = self.grid
-        return _GRAM + 1 + rows * (columns // self.tile)
+        return 2 * _PLANES + 1 + rows * (columns // self.tile)
 
     def collect(self, pixels: FloatArray) -> FloatArray:
-        """(count,) of pixels (3, size, size): sums of products of planes, mean of steps cut at `limit`, means by
-        tile.
+        """(count,) of pixels (3, size, size): of each plane the sum of squares, then of each the mean; the mean of
+        steps cut at `limit`; means of steps by tile.
         """
         (rows, columns), (down, right) = self.grid, self.strides
         patches = [
@@ -128,46 +128,40 @@ class StyleKernel:
         weights = self.weights.reshape(_PLANES, 3, 9).transpose(0, 2, 1).reshape(_PLANES, -1)
         # not BLAS: its threads would run beside those that call
         planes = np.einsum("pi,in->pn", weights, np.concatenate(patches).reshape(27, -1)) + self.bias[:, np.newaxis]
-        gram = np.einsum("an,bn->ab", planes, planes)
-        sizes = np.abs(planes[self.step_plane]).reshape(rows, columns)
+        sizes = np.abs(planes[_STEP]).reshape(rows, columns)
         tiles = sizes[:, : columns // self.tile * self.tile].reshape(-1, self.tile).mean(axis=1)
-        return np.concatenate([gram.ravel(), [np.minimum(sizes, self.limit).mean()], tiles]).astype(np.float32)
+        even = [np.minimum(sizes, self.limit).mean()]
+        return np.concatenate([np.square(planes).sum(axis=1), planes.mean(axis=1), even, tiles]).astype(np.float32)
 
     def tell(self, collected: FloatArray, share: float) -> FloatArray:
-        """(measures,) of what was collected, and the measure `side`. Without numpy: for that there are too few."""
+        """(measures,) of what was collected, and the measure `side`.
+
+        Without numpy, for that there are too few, and without a loop: met cold, each line costs what it touches.
+        """
         rows, columns = self.grid
         n = rows * columns
         told: list[float] = collected.tolist()
-        mean, tiles = [each / n for each in told[7:56:8]], sorted(told[_GRAM + 1 :])
-        rr, rg, rb, _, _, _, _, _, _, gg, gb = (each / n for each in told[:11])
-        bb = told[18] / n
-        red, green, blue = mean[:3]
-        rr, gg, bb, rg, gb, rb = (
-            rr - red * red, gg - green * green, bb - blue * blue,
-            rg - red * green, gb - green * blue, rb - blue * red,
-        )  # fmt: skip
-        r, g, b = _LUMA
-        bright = r * red + g * green + b * blue
-        contrast = math.sqrt(
-            max(0.0, r * r * rr + g * g * gg + b * b * bb + 2 * (r * g * rg + g * b * gb + r * b * rb))
-        )
-        apart = (red - green) ** 2 + (green - blue) ** 2 + (blue - red) ** 2 + 2 * (rr + gg + bb - rg - gb - rb)
-        across, down = (
-            (told[bend] / n + _USUAL_SHARPNESS * _STILL) / (told[step] / n + _STILL)
-            for step, bend in ((27, 36), (45, 54))  # on the diagonal of the products
-        )
-        found = (
-            bright,
-            bright + 2 * contrast,
-            contrast,
-            math.sqrt(max(0.0, apart) / 2),
-            min(across, down),
-            1 - told[_GRAM] / self.limit,
-            tiles[len(tiles) // 10],
-            share,
-        )
+        bright = told[_PLANES]
+        contrast = math.sqrt(max(0.0, told[0] / n - bright * bright))
+        still, usual = _STILL * n, _USUAL_SHARPNESS * _STILL * n
+        across = (told[_STEP + 1] + usual) / (told[_STEP] + still)  # second differences over first
+        down = (told[_STEP + 3] + usual) / (told[_STEP + 2] + still)
+        tiles = told[2 * _PLANES + 1 :]
+        tiles.sort()
         # within what bytes can give, whatever rounding did, or a stranger's network
-        return np.array([min(most, max(0.0, one)) for most, one in zip(_MOST, found, strict=True)], dtype=np.float32)
+        return np.array(
+            [
+                min(1.0, max(0.0, bright)),
+                min(1.0, max(0.0, bright + 2 * contrast)),
+                min(1.0, contrast),
+                min(1.0, math.sqrt(max(0.0, told[1] + told[2] + told[3]) / (2 * n))),
+                min(4.0, max(0.0, min(across, down))),
+                min(1.0, max(0.0, 1 - told[2 * _PLANES] / self.limit)),
+                min(1.0, max(0.0, tiles[len(tiles) // 10])),
+                share,
+            ],
+            dtype=np.float32,
+        )
 
 
 def find_style_kernel(preprocess: Preprocess) -> StyleKernel | None:
@@ -177,11 +171,10 @@ def find_style_kernel(preprocess: Preprocess) -> StyleKernel | None:
         return None
     gain, shift = light
     weights = np.zeros((_PLANES, 3, 3, 3), dtype=np.float32)
-    for channel in range(3):
-        weights[channel, channel, 0, 0] = gain[channel]
+    weights[:_STEP, :, 0, 0] = _LIGHTS * gain
     line = np.array([[-1, 1, 0], [1, -2, 1]], dtype=np.float32) * gain[1]
-    weights[3:5, 1, 0, :], weights[5:7, 1, :, 0] = line, line
-    bias = np.array([*shift, 0, 0, 0, 0, 1], dtype=np.float32)
+    weights[_STEP : _STEP + 2, 1, 0, :], weights[_STEP + 2 :, 1, :, 0] = line, line
+    bias = np.concatenate([(_LIGHTS * shift).sum(axis=1), np.zeros(_PLANES - _STEP)]).astype(np.float32)
     strides = max(1, size // _ROWS), max(1, size // _COLUMNS)
     rows, columns = ((size - 3) // stride + 1 for stride in strides)
     return StyleKernel(weights=weights, bias=bias, strides=strides, grid=(rows, columns), tile=min(_TILE, columns))

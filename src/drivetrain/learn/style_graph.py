@@ -19,7 +19,7 @@ def join_style(onnx: Any, graph: Any, kernel: StyleKernel) -> None:
     constants = {
         "weights": kernel.weights,
         "bias": kernel.bias,
-        "planes": np.array([0, len(kernel.bias), -1], np.int64),
+        "within": np.array([2, 3], np.int64),
         "rows": np.array([0, -1], np.int64),
         "from": np.array([step], np.int64),
         "to": np.array([step + 1], np.int64),
@@ -32,22 +32,20 @@ def join_style(onnx: Any, graph: Any, kernel: StyleKernel) -> None:
     steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
         ("Conv", ["pixels", "style.weights", "style.bias"], "places",
          {"strides": list(kernel.strides), "kernel_shape": [3, 3]}),
-        ("Reshape", ["style.places", "style.planes"], "by_plane", {}),
-        ("Transpose", ["style.by_plane"], "by_place", {"perm": [0, 2, 1]}),
-        ("MatMul", ["style.by_plane", "style.by_place"], "products", {}),
-        ("Reshape", ["style.products", "style.rows"], "sums", {}),
+        ("ReduceSumSquare", ["style.places", "style.within"], "squares", {"keepdims": 0}),
+        ("ReduceMean", ["style.places", "style.within"], "means", {"keepdims": 0}),
         ("Slice", ["style.places", "style.from", "style.to", "style.axis"], "steps", {}),
         ("Abs", ["style.steps"], "sizes", {}),
         ("Min", ["style.sizes", "style.limit"], "cut", {}),
-        ("GlobalAveragePool", ["style.cut"], "mean", {}),
-        ("Reshape", ["style.mean", "style.rows"], "even", {}),
+        ("ReduceMean", ["style.cut", "style.within"], "even", {"keepdims": 0}),
         ("AveragePool", ["style.sizes"], "tiles", {"kernel_shape": tile, "strides": tile}),
         ("Reshape", ["style.tiles", "style.rows"], "calm", {}),
     ]  # fmt: skip
     graph.node.extend(
         node(kind, inputs, [f"style.{name}"], f"style.{name}", **settings) for kind, inputs, name, settings in steps
     )
-    graph.node.append(node("Concat", ["frozen", "style.sums", "style.even", "style.calm"], [SEEN], SEEN, axis=1))
+    parts = ["frozen", *(f"style.{name}" for name in ("squares", "means", "even", "calm"))]
+    graph.node.append(node("Concat", parts, [SEEN], SEEN, axis=1))
     frozen = next(value for value in graph.output if value.name == "frozen")
     width = frozen.type.tensor_type.shape.dim[1].dim_value + kernel.count
     graph.output.append(onnx.helper.make_tensor_value_info(SEEN, onnx.TensorProto.FLOAT, ["n", width]))

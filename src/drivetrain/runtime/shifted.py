@@ -49,7 +49,11 @@ class ShiftRule:
         where = f"{WHERE}.style.directions"
         self.centres = read_column(rules, "centre", low=-_MOST, high=_MOST, where=where)
         self.spreads = read_column(rules, "spread", low=1e-3, high=_MOST, where=where)
-        self._directions = tuple(zip(_AT, STYLE_DIRECTIONS, self.centres.tolist(), self.spreads.tolist(), strict=True))
+        spreads, centres = self.spreads.tolist(), self.centres.tolist()
+        self._terms: tuple[tuple[int, int, float, float, float], ...] = tuple(
+            (at, one.slope, one.offset, one.sign / spread, centre / spread)
+            for at, one, centre, spread in zip(_AT, STYLE_DIRECTIONS, centres, spreads, strict=True)
+        )  # a step is gain * log2(slope * measure + offset) - lag
         reference = read_floats(arrays, "style_calibration")
         if reference.ndim != 1 or not bool(np.all(np.diff(reference) >= 0)):
             raise refuse("reference.npz/style_calibration", f"shape {reference.shape}", "scores in ascending order")
@@ -75,11 +79,9 @@ class ShiftRule:
     def _measure(self, style: FloatArray) -> float:
         """The furthest step of one style, as `_step` has it. Without numpy: its calls cost more than so few numbers."""
         measures: list[float] = style.tolist()
-        steps: list[float] = [
-            (one.sign * math.log2(one.slope * measures[at] + one.offset) - centre) / spread
-            for at, one, centre, spread in self._directions
-        ]
-        return max(steps)
+        return max(
+            [gain * math.log2(slope * measures[at] + offset) - lag for at, slope, offset, gain, lag in self._terms]
+        )
 
     def find_shifted(self, styles: FloatArray) -> BoolArray:
         """(n,) which of these styles (n, measures) `judge` calls shifted."""

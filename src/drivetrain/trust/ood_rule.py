@@ -69,17 +69,23 @@ class Surroundings:
         """Whether it asks for logits."""
         return self.gaussian is None
 
-    def measure(self, features: FloatArray, logits: FloatArray | None) -> tuple[dict[Part, float], float]:
-        """(scores that tell the near, squared distance to the space), of features (d,) and, by class, logits (k,)."""
-        coordinates, outside = self.space.place(features)
+    def measure(
+        self, features: FloatArray, logits: FloatArray | None, surest: tuple[float, float] | None
+    ) -> tuple[dict[Part, float], float]:
+        """(scores that tell the near, squared distance to the space), of what `OodRule.score` takes."""
         if self.gaussian is not None:
+            coordinates, outside = self.space.place(features)
             far = self.gaussian.distance(coordinates)
             return {"neighbour": self._find_neighbour(coordinates), "mahalanobis": far}, outside
-        return ({} if logits is None else {"neighbour": self._find_neighbour(logits)}), outside
+        told: dict[Part, float] = {}
+        if logits is not None:
+            told["neighbour"] = self._find_neighbour(logits)
+        if surest is not None:
+            told["energy"], told["doubt"] = measure_energy(*surest), measure_doubt(surest[1])
+        return told, self.space.measure_outside(features)
 
     def _find_neighbour(self, place: FloatArray) -> float:
         """The distance to the k-th nearest. Not by `@`: trust.ood says why."""
-        place = np.asarray(place, dtype=self.known.dtype)
         apart = self._squares - np.vecdot(self._twice, place)
         apart.partition(self.k - 1)
         return math.sqrt(max(0.0, float(apart[self.k - 1]) + float(np.vecdot(place, place))))
@@ -121,15 +127,35 @@ class OodRule:
     near: Scale  # of the weighted sum
     far: Hinge
     total: Scale  # of both together
+    # All of it multiplied out: each part's slope and where it is 0, the same of the hinge, the score where all are 0
+    _slopes: Mapping[Part, tuple[float, float]] = field(init=False, repr=False, compare=False)
+    _hinge: tuple[float, float] = field(init=False, repr=False, compare=False)
+    _base: float = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        far, spread = self.far, self.total.spread
+        slopes = {
+            name: (part.weight / (part.scale.spread * self.near.spread * spread), part.scale.centre)
+            for name, part in self.parts.items()
+        }
+        hinge = far.weight / (far.scale.spread * spread), far.scale.centre + far.begins * far.scale.spread
+        object.__setattr__(self, "_slopes", slopes)
+        object.__setattr__(self, "_hinge", hinge)
+        object.__setattr__(self, "_base", self.total.apply(self.near.apply(0.0)))
 
     def score(
         self, features: FloatArray, logits: FloatArray | None = None, surest: tuple[float, float] | None = None
     ) -> float:
-        """Any number, higher is stranger: of features (d,) and, by class, the network's logits (k,) and `find_surest`
-        of these calibrated. All below 1e15.
+        """Any number, higher is stranger: of features (d,) and, by class, the network's logits (k,), both float32, and
+        `find_surest` of these calibrated. All below 1e15. Parts that are not told count for nothing.
         """
-        told, outside = _measure(self.surroundings, features, logits, surest)
-        return self.total.apply(self.near.apply(_add(told, self.parts)) + self.far.apply(outside))
+        told, outside = self.surroundings.measure(features, logits, surest)
+        slope, begins = self._hinge
+        score = self._base + slope * max(0.0, outside - begins)
+        for name, (slope, centre) in self._slopes.items():
+            if name in told:
+                score += slope * (told[name] - centre)
+        return score
 
     def scores(
         self, features: FloatArray, logits: FloatArray | None = None, calibrated: FloatArray | None = None
@@ -143,17 +169,17 @@ def fit_rule(
     surroundings: Surroundings, features: FloatArray, logits: FloatArray | None, calibrated: FloatArray | None
 ) -> OodRule:
     """The rule whose scores have mean 0 and standard deviation 1 on these pictures, none of them trained on."""
-    told = [_measure(surroundings, *row) for row in _list_rows(features, logits, calibrated)]
+    told = [surroundings.measure(*row) for row in _list_rows(features, logits, calibrated)]
     weights = _BY_CLASS if surroundings.by_class else _BY_PLACE
     parts = {
         name: Near(scale=fit_scale(np.array([one[name] for one, _ in told])), weight=weight)
         for name, weight in weights.items()
     }
-    near = np.array([_add(one, parts) for one, _ in told])
-    outside = np.array([one for _, one in told])
-    scale = fit_scale(near)
-    far = Hinge(scale=fit_scale(outside), begins=_BEGINS, weight=_FAR_WEIGHT)
-    both = [scale.apply(a) + far.apply(b) for a, b in zip(near.tolist(), outside.tolist(), strict=True)]
+    near = [sum(part.weight * part.scale.apply(one[name]) for name, part in parts.items()) for one, _ in told]
+    outside = [one for _, one in told]
+    scale = fit_scale(np.array(near))
+    far = Hinge(scale=fit_scale(np.array(outside)), begins=_BEGINS, weight=_FAR_WEIGHT)
+    both = [scale.apply(a) + far.apply(b) for a, b in zip(near, outside, strict=True)]
     return OodRule(surroundings=surroundings, parts=parts, near=scale, far=far, total=fit_scale(np.array(both)))
 
 
@@ -163,21 +189,6 @@ _Row = tuple[FloatArray, FloatArray | None, tuple[float, float] | None]
 def _list_rows(features: FloatArray, logits: FloatArray | None, calibrated: FloatArray | None) -> list[_Row]:
     nothing = [None] * len(features)
     surest = nothing if calibrated is None else [find_surest(row) for row in calibrated]
-    return list(zip(features, nothing if logits is None else logits, surest, strict=True))
-
-
-def _measure(
-    surroundings: Surroundings,
-    features: FloatArray,
-    logits: FloatArray | None,
-    surest: tuple[float, float] | None,
-) -> tuple[dict[Part, float], float]:
-    told, outside = surroundings.measure(features, logits)
-    if surroundings.by_class and surest is not None:
-        told["energy"], told["doubt"] = measure_energy(*surest), measure_doubt(surest[1])
-    return told, outside
-
-
-def _add(told: Mapping[Part, float], parts: Mapping[Part, Near]) -> float:
-    # what is not told, energy without logits, is left out: a stranger's manifest may ask for it
-    return sum(part.weight * part.scale.apply(told[name]) for name, part in parts.items() if name in told)
+    # float32, as a network gives them in service
+    given = nothing if logits is None else np.asarray(logits, dtype=np.float32)
+    return list(zip(np.asarray(features, dtype=np.float32), given, surest, strict=True))

@@ -29,24 +29,39 @@ class Space:
 
     centre: FloatArray
     basis: FloatArray
-    _both: FloatArray = field(init=False, repr=False, compare=False)  # (r + 1, d): one pass over both
-    _offset: FloatArray = field(init=False, repr=False, compare=False)  # (r + 1,) what they are at the centre
+    _both: FloatArray = field(init=False, repr=False, compare=False)  # (r + 1, d): basis, and the centre's part outside
+    _origin: FloatArray = field(init=False, repr=False, compare=False)  # (r,) coordinates of the centre, from the zero
+    _apart: float = field(init=False, repr=False, compare=False)  # squared distance from the zero to the space
 
     def __post_init__(self) -> None:
-        both = np.concatenate([self.basis, self.centre[np.newaxis]])
-        object.__setattr__(self, "_both", both)
-        object.__setattr__(self, "_offset", np.vecdot(both, self.centre))
+        origin = np.vecdot(self.basis, self.centre)
+        outside = self.centre - np.vecdot(self.basis.T, origin)
+        object.__setattr__(self, "_both", np.concatenate([self.basis, outside[np.newaxis]]))
+        object.__setattr__(self, "_origin", origin)
+        square = np.vecdot(self.centre, self.centre, dtype=np.float64) - np.vecdot(origin, origin, dtype=np.float64)
+        object.__setattr__(self, "_apart", float(square))
 
     def place(self, features: FloatArray) -> tuple[FloatArray, float]:
-        """(coordinates (r,) float32, squared distance to the space) of features (d,) of any length, below 1e15."""
-        features = np.asarray(features, dtype=np.float32)
+        """(coordinates (r,), squared distance to the space) of features (d,) of any length, below 1e15; all float32."""
+        outside, seen, scale = self._look(features)
+        return seen[:-1] * np.float32(scale) - self._origin, outside
+
+    def measure_outside(self, features: FloatArray) -> float:
+        """The squared distance to the space alone, of what `place` takes."""
+        return self._look(features)[0]
+
+    def _look(self, features: FloatArray) -> tuple[float, FloatArray, float]:
+        """(squared distance to the space; products with `_both` (r + 1,); what makes them those of a row of length 1).
+
+        With B the basis, m the centre, x a row at length 1: |x - m|^2 - |B(x - m)|^2, multiplied out.
+        """
         roots = np.copysign(np.sqrt(np.abs(features)), features)
         square = float(np.vecdot(roots, roots))
         scale = 1 / math.sqrt(square) if square > _NOTHING else 0.0
-        seen = np.vecdot(self._both, roots) * np.float32(scale)  # not `@`: trust.ood says why
-        coordinates = (seen - self._offset)[:-1]
-        from_centre = square * scale * scale - 2 * float(seen[-1]) + float(self._offset[-1])
-        return coordinates, max(0.0, from_centre - float(np.vecdot(coordinates, coordinates)))
+        seen = np.vecdot(self._both, roots)  # not `@`: trust.ood says why
+        last = float(seen[-1])
+        within = float(np.vecdot(seen, seen)) - last * last
+        return max(0.0, scale * scale * (square - within) - 2 * scale * last + self._apart), seen, scale
 
     def project(self, rows: FloatArray) -> FloatArray:
         """Coordinates (n, r) float32 of rows (n, d)."""
