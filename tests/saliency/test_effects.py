@@ -124,6 +124,15 @@ def test_where_is_told_in_words() -> None:
         lit = heat.copy()
         lit[row, column] = 1
         assert tell_where(saliency(lit)) == words
+    # the middle between two places may be dark
+    for places, words in {
+        ((0, 0), (0, 4)): "at the top", ((2, 0), (2, 4)): "across the middle", ((0, 2), (4, 2)): "down the middle",
+        ((0, 0), (4, 4)): "in several places", ((0, 0), (0, 1), (4, 4)): "at the top left",
+    }.items():  # fmt: skip
+        lit = heat.copy()
+        for place in places:
+            lit[place] = 1
+        assert tell_where(saliency(lit)) == words
     # of a wide picture only the middle is looked at: the left of that is not the left of the picture
     lit = heat.copy()
     lit[2, 0] = 1

@@ -35,6 +35,7 @@ __all__ = ["Explainer", "Saliency", "effect_of_places", "tell_where", "weigh_out
 _FLATTEST = 1e-6  # added to a variance before its root, as `learn.backbones` does
 _CLOSE = 2e-2  # between a feature that the network gives and what we make of its maps; roots near 0 are steep
 _LEAST = 1e-12
+_DOWN, _ACROSS = {0: "top", 2: "bottom"}, {0: "left", 2: "right"}  # by third of a side
 _WANTED = "one that reads the means of maps, as `drivetrain train` makes it"
 
 
@@ -129,22 +130,29 @@ class Explainer:
 
 
 def tell_where(saliency: Saliency) -> str:
-    """Where in the picture the middle of the heat lies, for who cannot see it: "at the top left", "" if there is none.
+    """Where in the picture most of the heat lies, for who cannot see it: "at the top left", "" if there is none.
 
-    The middle third of each side counts as the middle.
+    A side has three thirds; where no third of it holds more than half of the heat, nothing is said of that side.
     """
     heat, frame = saliency.heat.astype(np.float64), saliency.frame
-    total = heat.sum()
-    if total <= 0:
+    if heat.sum() <= 0:
         return ""
-    rows, columns = heat.shape
-    down = float(heat.sum(axis=1) @ ((np.arange(rows) + 0.5) / rows) / total)
-    across = float(heat.sum(axis=0) @ ((np.arange(columns) + 0.5) / columns) / total)
-    y = frame.top + down * (frame.bottom - frame.top)
-    x = frame.left + across * (frame.right - frame.left)
-    vertical = "top" if y < 1 / 3 else "bottom" if y > 2 / 3 else ""
-    horizontal = "left" if x < 1 / 3 else "right" if x > 2 / 3 else ""
-    return f"at the {f'{vertical} {horizontal}'.strip()}" if vertical or horizontal else "in the middle"
+    down = _find_third(heat.sum(axis=1), frame.top, frame.bottom)
+    across = _find_third(heat.sum(axis=0), frame.left, frame.right)
+    named = [names[third] for names, third in ((_DOWN, down), (_ACROSS, across)) if third in names]
+    if named:
+        return f"at the {' '.join(named)}"
+    middles = {(1, 1): "in the middle", (1, None): "across the middle", (None, 1): "down the middle"}
+    return middles.get((down, across), "in several places")
+
+
+def _find_third(heat: FloatArray, begins: float, ends: float) -> int | None:
+    """Which third of the picture's side holds more than half of heat (n,), spread evenly from begins to ends."""
+    edges = np.linspace(begins, ends, len(heat) + 1)
+    below = np.interp([0, 1 / 3, 2 / 3, 1], edges, np.concatenate([[0], np.cumsum(heat)]))
+    shares = np.diff(below) / heat.sum()
+    third = int(np.argmax(shares))
+    return third if shares[third] > 0.5 else None
 
 
 def weigh_outputs(weight: FloatArray, row: FloatArray, *, at: int, is_one_of: bool) -> FloatArray:
