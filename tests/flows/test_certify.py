@@ -172,6 +172,32 @@ def test_pictures_it_was_trained_on_are_left_out_and_told(
         run(trained.bundle, seen)
 
 
+def test_of_copies_one_counts(trained: TrainResult, labelled: Path, run: Certify, tmp_path: Path) -> None:
+    copies = shutil.copytree(labelled, tmp_path / "copies")
+    for folder in copies.iterdir():
+        files = sorted(folder.iterdir())
+        for file in files[20:]:
+            file.unlink()
+        for file in files[:20]:
+            for again in range(3):
+                shutil.copyfile(file, folder / f"again-{again}-{file.name}")
+    with pytest.raises(InvalidInput, match="got 240 readable pictures to certify by, which count as 60: of copies"):
+        run(trained.bundle, copies)
+    result = run(trained.bundle, copies, max_error=0.2)
+    assert "Of the 120 pictures kept apart 30 count, one of each group" in " ".join(result.notes)
+    assert read_bundle(result.bundle).manifest.decision["promise"]["n_calibration"] == 30
+
+
+def test_pictures_that_cannot_be_read_are_not_called_trained_on(
+    trained: TrainResult, labelled: Path, run: Certify, tmp_path: Path
+) -> None:
+    damaged = shutil.copytree(labelled, tmp_path / "damaged")
+    for file in damaged.rglob("*.*"):
+        file.write_bytes(file.read_bytes()[:400])
+    with pytest.raises(InvalidInput, match=r"got 150 pictures, none of them readable \(.*; want readable pictures"):
+        run(trained.bundle, damaged)
+
+
 def test_a_bundle_that_does_not_say_what_it_was_trained_on(
     trained: TrainResult, picture_folder: PictureFolder, run: Certify, tmp_path: Path
 ) -> None:

@@ -13,10 +13,12 @@ from drivetrain.flows.policy_options import PolicyOptions
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"max_error": 0.0}, "--max-error: got 0.0; want a share between 0 and 1"),
+        ({"max_error": 0.0}, "--max-error: got 0.0; want a share from 0.000001 to below 1"),
         ({"max_error": 1.0}, "--max-error: got 1.0"),
         ({"max_defer": math.nan}, "--max-defer: got nan; want a share"),
         ({"ood_alpha": 0.0}, "--ood-alpha: got 0.0; want a share"),
+        ({"max_error": 1e-17}, "--max-error: got 1e-17; want a share"),
+        ({"ood_alpha": 1e-13}, "--ood-alpha: got 1e-13; want a share"),
         ({"cost_error": 5.0}, "--cost-error: got it alone; want --cost-error and --cost-review together"),
         ({"cost_review": 5.0}, "--cost-review: got it alone"),
         ({"cost_error": -1.0, "cost_review": 1.0}, "--cost-error: got -1.0; want a number above 0"),

@@ -102,11 +102,26 @@ def test_pictures_deferred_already_count_for_nothing() -> None:
 @pytest.mark.parametrize("n", [0, 1, 58])
 def test_too_few_pictures_make_no_promise_and_say_how_many_it_takes(n: int) -> None:
     promise = certify(*ranked(n), max_error=0.05)
-    assert (promise.is_certified, promise.n_accepted, promise.threshold) == (False, 0, 0.95)
-    assert promise.statement == (
+    sure = {0: 0, 1: 1, 58: 6}[n]
+    assert (promise.is_certified, promise.n_accepted, promise.threshold) == (False, sure, 0.95)
+    told = (
         f"No promise: {n} pictures kept apart could not show that at most 5 % of its own decisions are wrong "
         "(it takes 59 sure and right ones at least)."
     )
+    alone = (
+        f" All the same it decides {100 * sure / n:.0f} % of such pictures by itself, where it is more than 95 % sure; "
+        "of these nothing is promised."
+        if sure
+        else ""
+    )
+    assert promise.statement == told + alone
+
+
+def test_without_a_promise_another_threshold_may_be_given() -> None:
+    scores, wrong = ranked(50, wrong_at=(3,))
+    promise = certify(scores, wrong, otherwise=0.8)
+    counts = (promise.is_certified, promise.threshold, promise.n_accepted, promise.n_wrong)
+    assert counts == (False, 0.8, int((scores > 0.8).sum()), 1)
 
 
 def test_the_statement_says_what_is_promised() -> None:

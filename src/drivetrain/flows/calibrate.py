@@ -135,7 +135,8 @@ def calibrate_held_out(
     begin the search for what can be promised; the second, used for nothing else, gives label sets, intervals and the
     promise. Were one picture to do both, the promise would be measured on what shaped it; the same goes for pictures of
     one group, so they stand in one half. Only a class that is all one group is dealt picture by picture: `find_tied`
-    says which.
+    says which. Of a group in the second half the first picture alone counts, in an order that says nothing: those of
+    one group are right or wrong together, and each would be taken for evidence of its own.
     """
     options.check_task(task)
     outputs = held.logits.shape[1]
@@ -146,8 +147,8 @@ def calibrate_held_out(
         raise InvalidInput("calibration", got=got, want="as many of each")
     strata = find_strata(held.labels, task=task)
     half = deal_folds(strata, count=2, groups=held.groups, part_tied=task != "regression")
-    halves = np.flatnonzero(half == 0), np.flatnonzero(half == 1)
     notes: list[str] = []
+    halves = np.flatnonzero(half == 0), _take_one_each(np.flatnonzero(half == 1), held.groups, notes)
     if task != "regression" and len(halves[0]) < _MIN_FOR_TEMPERATURE:
         notes.append(
             f"Only {len(halves[0])} pictures to calibrate on: probabilities are the head's own (temperature 1)."
@@ -158,6 +159,19 @@ def calibrate_held_out(
     if task == "regression":
         return _calibrate_values(given, spreads)
     return _calibrate_classes(given, strata)
+
+
+def _take_one_each(rows: IntArray, groups: IntArray | None, notes: list[str]) -> IntArray:
+    """Of rows (m,) the first of each group, in their order."""
+    if groups is None:
+        return rows
+    _, first = np.unique(groups[rows], return_index=True)
+    if len(first) < len(rows):
+        notes.append(
+            f"Of the {len(rows):,} pictures kept apart {len(first):,} count, one of each group (copies, or one name in "
+            "the column `group`): pictures of a group are right or wrong together."
+        )
+    return rows[np.sort(first)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

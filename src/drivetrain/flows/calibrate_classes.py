@@ -71,8 +71,8 @@ def decide_classes(
         promise = join_promises(by_class, confidence=overall.confidence, n_calibration=len(certify))
         section["class_thresholds"] = [one.threshold if one.is_certified else 1.0 for one in by_class]
         statements = [state_class_promises(by_class, names)]
-        if any(one.is_certified for one in by_class):
-            statements.append(_tell_open(by_class, names))
+        is_any = any(one.is_certified for one in by_class)
+        statements.append(_tell_open(by_class, names) if is_any else "So every picture is left to a person.")
     else:
         promise = overall
         by_class = tuple(promise_at(one, judged, at, promise.threshold) for at, one in enumerate(by_class))

@@ -110,7 +110,7 @@ def certify(config: CertifyConfig, *, settings: Settings, progress: Progress) ->
     items, notes = read_labelled(config.data, predictor)
     asked = ask_model(items, parent, predictor, threads=settings.worker_threads, limits=limits, progress=progress)
     notes += asked.notes
-    _check_enough(len(asked.items), options, predictor.task)
+    _check_enough(asked, options, predictor.task)
     calibration = _calibrate(parent, predictor, asked, options)
     arrays = dict(calibration.arrays)
     if TRAINED_ON in parent.arrays:
@@ -143,7 +143,7 @@ def _choose_options(parent: Bundle, given: Mapping[str, Any]) -> PolicyOptions:
     return PolicyOptions(**{name: value for name, value in before.items() if name not in dropped} | dict(given))
 
 
-def _check_enough(n: int, options: PolicyOptions, task: Task) -> None:
+def _check_enough(asked: Asked, options: PolicyOptions, task: Task) -> None:
     if task == "regression":
         least, why = _LEAST_FOR_INTERVALS, "half of them measure the interval, which takes 19"
     elif options.costs is not None:
@@ -153,9 +153,13 @@ def _check_enough(n: int, options: PolicyOptions, task: Task) -> None:
         least = 2 * needed
         share = f"{100 * options.promised_error:g} %"
         why = f"half of them test the promise, which for {share} takes {needed} without an error"
-    if n < least:
+    n, groups = len(asked.items), len(np.unique(asked.groups))
+    if groups < least:
+        got = f"{n:,} readable pictures to certify by"
+        if groups < n:
+            got += f", which count as {groups:,}: of copies, and of one name in the column `group`, one counts"
         raise InvalidInput(
-            "LABELLED", got=f"{n:,} readable pictures to certify by", want=f"{least:,} at least: {why}",
+            "LABELLED", got=got, want=f"{least:,} at least: {why}",
             hint="Label more; or, where a promise of more errors will do, --max-error.",
         )  # fmt: skip
 

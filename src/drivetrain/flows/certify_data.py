@@ -29,6 +29,7 @@ from drivetrain.runtime.session import Session
 
 __all__ = ["Asked", "ask_model", "read_labelled"]
 
+_MOST_NAMED = 3  # of unreadable pictures
 _SEED = 42  # where a bundle says none
 
 
@@ -123,6 +124,11 @@ def ask_model(
             advance(1)
     unreadable = (*items.unusable, *(row for row in found if not isinstance(row, _Row)))
     rows = [row for row in found if isinstance(row, _Row)]
+    if not rows:
+        reasons = "; ".join(f"{path}: {reason}" for path, reason in unreadable[:_MOST_NAMED])
+        raise InvalidInput(
+            "LABELLED", got=f"{len(unreadable):,} pictures, none of them readable ({reasons})", want="readable pictures"
+        )
     kept, notes = _leave_out_trained(rows, bundle)
     if not kept:
         got = f"{len(rows):,} readable pictures, {len(rows):,} of them trained on"

@@ -13,6 +13,7 @@ __all__ = ["PolicyOptions"]
 
 _UNKNOWN_SHARE = 0.8  # of the false flags allowed; the others are for pictures whose style is new
 _MAX_ERROR = 0.05
+_LEAST, _SHARE = 1e-6, "a share from 0.000001 to below 1, such as 0.05"  # no number of pictures tells less
 _WHERE = "manifest.decision.policy"
 
 
@@ -29,10 +30,10 @@ class PolicyOptions:
 
     def __post_init__(self) -> None:
         for option, share in (("--max-error", self.max_error), ("--max-defer", self.max_defer)):
-            if share is not None and not 0 < share < 1:
-                raise InvalidConfig(option, got=share, want="a share between 0 and 1, such as 0.05")
-        if not 0 < self.ood_alpha < 1:
-            raise InvalidConfig("--ood-alpha", got=self.ood_alpha, want="a share between 0 and 1, such as 0.05")
+            if share is not None and not _LEAST <= share < 1:
+                raise InvalidConfig(option, got=share, want=_SHARE)
+        if not _LEAST <= self.ood_alpha < 1:
+            raise InvalidConfig("--ood-alpha", got=self.ood_alpha, want=_SHARE)
         self._check_costs()
 
     def _check_costs(self) -> None:

@@ -41,13 +41,18 @@ class CostRule:
         """For a person."""
         if not self.n_calibration:
             return "No estimate of what the cost rule costs: there are no pictures kept apart."
+        told = "It decided none of these by itself: there is nothing to count errors among."
+        if self.n_accepted:
+            told = (
+                f"Of its own decisions at most {100 * self.error_high:.1f} % are wrong "
+                f"({100 * self.confidence:g} % confidence, {self.n_wrong} of {self.n_accepted})."
+            )
         return (
             f"It decides by itself where an error is expected to cost less than a person's look "
             f"({self.cost_error:g} an error, {self.cost_review:g} a look): {100 * self.coverage:.0f} % of pictures. "
             f"That costs {self.cost:.4g} a picture (95 % interval {self.cost_low:.4g} to {self.cost_high:.4g}, from "
             f"{self.n_calibration} kept apart); a person for each {self.cost_review:.4g}, nobody at all "
-            f"{self.cost_alone:.4g}. Of its own decisions at most {100 * self.error_high:.1f} % are wrong "
-            f"({100 * self.confidence:g} % confidence, {self.n_wrong} of {self.n_accepted})."
+            f"{self.cost_alone:.4g}. {told}"
         )
 
 

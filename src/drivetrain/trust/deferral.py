@@ -22,7 +22,7 @@ class Promise:
     """Decisions with confidence strictly above `threshold` are wrong at most `max_error` of the time.
 
     The sentence holds with `confidence` over the draw of the calibration pictures, or not at all (`is_certified` False:
-    too few labels, or too many errors; `threshold` is then 1 - max_error, taken at its word).
+    too few labels, or too many errors; `threshold` is then one that was given, nothing is promised above it).
     """
 
     threshold: float
@@ -30,13 +30,13 @@ class Promise:
     confidence: float
     is_certified: bool
     n_calibration: int
-    n_accepted: int
+    n_accepted: int  # of these, decided by itself, promised or not
     n_wrong: int
     n_needed: int  # accepted pictures without an error that the promise takes at least
 
     @property
     def coverage(self) -> float:
-        """The share of the calibration pictures that the rule decides by itself; 0 without a promise."""
+        """The share of the calibration pictures that the rule decides by itself, promised or not."""
         return self.n_accepted / self.n_calibration if self.n_calibration else 0.0
 
     @property
@@ -55,15 +55,21 @@ class Promise:
                 f"{self.n_accepted} decisions, {self.n_wrong} of them wrong, on {self.n_calibration} kept apart). "
                 f"It decides {100 * self.coverage:.0f} % of such pictures by itself (95 % interval {low} to {high})."
             )
-        return (
+        told = (
             f"No promise: {self.n_calibration} pictures kept apart could not show that at most {share} of its own "
             f"decisions are wrong (it takes {self.n_needed} sure and right ones at least)."
+        )
+        if not self.n_accepted:
+            return told
+        return (
+            f"{told} All the same it decides {100 * self.coverage:.0f} % of such pictures by itself, where it is more "
+            f"than {100 * self.threshold:.4g} % sure; of these nothing is promised."
         )
 
 
 def labels_needed(max_error: float, *, confidence: float = 0.95) -> int:
     """Accepted pictures without an error that it takes to promise `max_error`: 299 for 1 %, 149 for 2 %, 59 for 5 %."""
-    return math.ceil(math.log(1 - confidence) / math.log(1 - max_error))
+    return math.ceil(math.log1p(-confidence) / math.log1p(-max_error))
 
 
 def choose_start(scores: FloatArray, is_wrong: BoolArray, eligible: BoolArray, *, max_error: float = 0.05) -> float:
@@ -87,6 +93,7 @@ def certify_threshold(
     max_error: float = 0.05,
     confidence: float = 0.95,
     start: float = 0.0,
+    otherwise: float | None = None,
 ) -> Promise:
     """The lowest confidence threshold whose joint rule still carries the promise.
 
@@ -95,7 +102,9 @@ def certify_threshold(
     could pass, one picture at a time; at each, k accepted and e wrong, the claim "risk > max_error" is rejected while
     P(Bin(k, max_error) <= e) <= 1 - confidence; the first that is not ends the walk (fixed sequence, so no correction
     for the number of tries). The threshold is the (k+1)-th score and only scores strictly above it count, so ties are
-    never split. None of it holds for out-of-fold predictions: each comes from another model than the one promised for.
+    never split. Where none passes it is `otherwise`, 1 - max_error by default. Pictures must be independent of each
+    other: of a group, such as the copies of one, give one. None of it holds for out-of-fold predictions: each comes
+    from another model than the one promised for.
     Source: Geifman and El-Yaniv 2017; Angelopoulos et al. 2021 (learn then test).
     """
     if not (0 < max_error < 1 and 0 < confidence < 1):
@@ -104,7 +113,7 @@ def certify_threshold(
     ranked = np.asarray(scores)[order]
     needed = labels_needed(max_error, confidence=confidence)
     first = max(needed, math.ceil(start * len(order)))
-    threshold, k, errors = 1.0 - max_error, 0, 0
+    threshold = None
     if len(order) >= first:
         below = np.append(ranked, np.nextafter(ranked[-1], -np.inf))  # the last threshold accepts every picture
         thresholds = below[first:]
@@ -114,16 +123,19 @@ def certify_threshold(
         failed = np.flatnonzero(is_test & risky)
         passed = np.flatnonzero(is_test[: failed[0] if len(failed) else None])
         if len(passed):
-            threshold, k = float(thresholds[passed[-1]]), int(counts[passed[-1]])
-            errors = int(wrong[k - 1])
+            threshold = float(thresholds[passed[-1]])
+    is_certified = threshold is not None
+    if threshold is None:
+        threshold = 1.0 - max_error if otherwise is None else otherwise
+    k = int((ranked > threshold).sum())
     return Promise(
         threshold=threshold,
         max_error=max_error,
         confidence=confidence,
-        is_certified=k > 0,
+        is_certified=is_certified,
         n_calibration=len(scores),
         n_accepted=k,
-        n_wrong=errors,
+        n_wrong=int(wrong[k - 1]) if k else 0,
         n_needed=needed,
     )
 

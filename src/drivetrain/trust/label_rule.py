@@ -67,12 +67,13 @@ def certify_label(
     binomial tests of `certify_threshold` hold; it has their source.
     """
     threshold = choose_threshold(fit[0], fit[1])
-    present = _certify(fit, certify, threshold, max_error, sign=1)
-    absent = _certify(fit, certify, threshold, max_error, sign=-1)
+    sure, unsure = max(threshold, 1.0 - max_error), min(threshold, max_error)
+    present = _certify(fit, certify, threshold, max_error, sign=1, otherwise=sure)
+    absent = _certify(fit, certify, threshold, max_error, sign=-1, otherwise=-unsure)
     return LabelRule(
         threshold=threshold,
-        present_above=present.threshold if present.is_certified else max(threshold, 1.0 - max_error),
-        absent_below=0.0 - absent.threshold if absent.is_certified else min(threshold, max_error),
+        present_above=present.threshold,
+        absent_below=0.0 - absent.threshold,
         present=present,
         absent=absent,
     )
@@ -85,6 +86,7 @@ def _certify(
     max_error: float,
     *,
     sign: int,
+    otherwise: float,
 ) -> Promise:
     """The promise of one answer; sign is 1 for present, -1 for absent. Its scores are sign * p, exact as they are."""
     sides = []
@@ -92,7 +94,7 @@ def _certify(
         is_asked = (probs > threshold) == (sign > 0)
         sides.append((sign * probs, is_present != (sign > 0), is_known & is_asked))
     start = choose_start(*sides[0], max_error=max_error)
-    return certify_threshold(*sides[1], max_error=max_error, start=start)
+    return certify_threshold(*sides[1], max_error=max_error, start=start, otherwise=otherwise)
 
 
 def state_label_promises(rules: Sequence[LabelRule], names: Sequence[str]) -> str:
