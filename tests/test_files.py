@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from drivetrain.files import write_whole
+from drivetrain.files import tell_hindrance, write_whole
 
 
 def test_writes_the_file_and_its_folders(tmp_path: Path) -> None:
@@ -35,3 +35,10 @@ def test_a_folder_in_the_way_is_kept(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"file\.bin"):
         write_whole(tmp_path / "file.bin", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]
+
+
+def test_what_hinders_a_file_is_told_before_it_is_written(tmp_path: Path) -> None:
+    assert tell_hindrance(tmp_path / "new" / "page.html") is None
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").touch()
+    assert tell_hindrance(tmp_path / "file" / "page.html") == "File exists"

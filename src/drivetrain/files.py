@@ -1,12 +1,23 @@
-"""Write a file whole or not at all."""
+"""Write a file whole or not at all, and know before the work whether it can be written."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
-__all__ = ["write_whole"]
+__all__ = ["tell_hindrance", "write_whole"]
+
+
+def tell_hindrance(path: Path) -> str | None:
+    """Why no file can be written at `path`, or None where one can be. Makes the folder, as `write_whole` does."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            return None
+    except OSError as exc:
+        return exc.strerror or str(exc)
 
 
 def write_whole(path: Path, data: bytes) -> None:

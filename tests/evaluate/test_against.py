@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from drivetrain.bundle.archive import read_bundle, write_bundle
+from drivetrain.bundle.arrays import write_arrays
 from drivetrain.errors import InvalidConfig, InvalidInput
 from drivetrain.flows.evaluate import EvaluateConfig, EvaluateResult, evaluate
 from drivetrain.flows.evaluate_against import read_prior
+from drivetrain.flows.train import TrainResult
+from drivetrain.flows.trained_on import TRAINED_ON
 from drivetrain.progress import SilentProgress
 from drivetrain.runtime.predictor import Predictor, load
 from drivetrain.trust.belief import Prior
@@ -44,6 +48,24 @@ def test_the_difference_is_paired(model: Predictor, other: Path, data: Path) -> 
     assert "It is not the chance that they are equally good" in shown["p_value_words"]
     assert shown["sentence"].startswith("the gain over other is +")
     assert "belief" not in shown
+
+
+def test_pictures_that_trained_the_other_are_told(
+    model: Predictor, other: Path, data: Path, trained: TrainResult, picture_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = picture_folder(per_class=60, suffix=".jpg", root=tmp_path / "same")
+    bundle = read_bundle(other)
+    arrays = dict(bundle.arrays) | {TRAINED_ON: bundle.arrays[TRAINED_ON][:10]}
+    write_bundle(tmp_path / "fewer.dt", bundle.manifest, {**bundle.members, "reference.npz": write_arrays(arrays)})
+    result = ask(model, tmp_path / "fewer.dt", root)
+    assert result.against is not None
+    assert (result.as_json()["n_trained_on"], result.against.n_trained_on) == (trained.n_train, 10)
+    assert plain(result.as_json())["against"]["n_trained_on"] == 10
+    ours, theirs, unequal = result.notes
+    assert ours.startswith(f"{trained.n_train} of 180 pictures trained it, the others calibrated it, and its numbers")
+    assert theirs.startswith(f"10 of 180 pictures trained {result.against.version}, the others calibrated it, and its")
+    assert unequal == "More of the pictures trained the one model than the other, and that one they favour."
+    assert ask(model, other, data).notes == ()
 
 
 def test_a_prior_is_shown_beside_and_changes_nothing_else(model: Predictor, other: Path, data: Path) -> None:

@@ -48,7 +48,8 @@ def test_all_options_in_text(
     text = " ".join(out.split())
     for words in (
         "calibration (ECE)", "Brier score", "log-loss", "in a strange style: ", "to a person", "hut <b> (6)",
-        "called unknown 100", "AUROC", "FPR95", "AUPR", "most mistaken for what it knows:", "could not be read: 1",
+        "called unknown 100", "AUROC", "FPR95", "AUPR", "(too few pictures for an interval): of finding the foreign",
+        "looked least strange:", "could not be read: 1",
         "2 pictures made worse", "wrong, and decided by itself 0 1 2 3 4 5", "small subject",
         "The gain over other is +", "It is not the chance that they are equally good", "With the prior that was given",
         "site south is served worse",
@@ -75,6 +76,53 @@ def test_misuse_is_told_and_exits_2(
     out, err = capsys.readouterr()
     assert json.loads(out)["error"]["message"].startswith(told)
     assert err.startswith(f"error: {told}")
+
+
+@pytest.mark.parametrize("name", ["model.dt", "hat.jpg", "labels.csv", "page"])
+def test_a_page_replaces_no_other_file(
+    name: str, trained: TrainResult, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It used to write over the model itself, or a picture, and exit 0."""
+    file = tmp_path / name
+    file.write_bytes(trained.bundle.read_bytes())
+    model = file if name == "model.dt" else trained.bundle
+    assert run("evaluate", model, data, "--html", file) == 2
+    err = capsys.readouterr().err
+    assert f"--html: got {file}; want a file whose name ends in .html or .htm. Such as {file.stem}.html." in err
+    assert "Predicting" not in err
+    assert file.read_bytes() == trained.bundle.read_bytes()
+
+
+def test_a_page_that_cannot_be_written_is_told_before_the_work(
+    trained: TrainResult, other: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "ours.html").write_bytes(trained.bundle.read_bytes())
+    (tmp_path / "theirs.html").write_bytes(other.read_bytes())
+    models = [tmp_path / "ours.html", data, "--against", tmp_path / "theirs.html"]
+    for page, told in (
+        (tmp_path, f"--html: got {tmp_path}, a folder; want a file. Such as {tmp_path / 'evaluation.html'}."),
+        (tmp_path / "file" / "page.html", "(File exists); want a file in a folder that can be written."),
+        (tmp_path / "ours.html", "ours.html, a model that is evaluated; want another file."),
+        (tmp_path / "theirs.html", "theirs.html, a model that is evaluated; want another file."),
+    ):
+        assert run("evaluate", *models, "--html", page) == 2
+        err = capsys.readouterr().err
+        assert told in err
+        assert "Predicting" not in err
+    assert (tmp_path / "theirs.html").read_bytes() == other.read_bytes()
+
+
+def test_a_wrong_other_model_names_its_option(
+    trained: TrainResult, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("evaluate", trained.bundle, data, "--against", tmp_path / "nope.dt", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["error"]["message"].startswith(f"--against: got {tmp_path / 'nope.dt'}")
+    (tmp_path / "odd.dt").write_bytes(b"odd")
+    assert run("evaluate", trained.bundle, data, "--against", tmp_path / "odd.dt", "--json") == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["field"].startswith("--against, ")
+    assert error["code"] == "bundle_zip"
 
 
 def test_a_prior_is_asked_for_at_a_terminal_only(

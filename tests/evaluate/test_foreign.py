@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,20 @@ def test_foreign_pictures_are_held_against_known_ones(model: Predictor, data: Pa
     assert shown["auroc"] == told.detection.auroc
     assert len(shown["scores"]) == 20
     assert shown["unknown"]["hits"] == told.unknown.hits
+
+
+def test_how_many_were_mistaken_is_said(model: Predictor, data: Path, foreign: Path, tmp_path: Path) -> None:
+    told = ask(model, data, foreign).foreign
+    assert told is not None
+    assert told.deferred.hits == told.deferred.n == 20
+    assert told.tell_mistaken() == "None was mistaken for what it knows: every one was left to a person."
+    shutil.copytree(data, tmp_path / "same")
+    (tmp_path / "same" / "labels.csv").unlink()
+    same = ask(model, data, tmp_path / "same").foreign
+    assert same is not None
+    n = same.deferred.n - same.deferred.hits
+    assert n > 0
+    assert same.tell_mistaken() == f"{n} of 54 were mistaken for what it knows, and decided by itself."
 
 
 def test_folders_that_are_not_foreign_are_refused(model: Predictor, data: Path, tmp_path: Path) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from drivetrain.flows.evaluate import EvaluateConfig, EvaluateResult, evaluate
+from drivetrain.flows.evaluate_learned import Learned
 from drivetrain.flows.evaluate_page import write_page
 from drivetrain.progress import SilentProgress
 from drivetrain.runtime.predictor import Predictor, load
 from drivetrain.settings import load_settings
 from drivetrain.trust.belief import Prior
+from drivetrain.trust.evaluation import measure_deferral
+from drivetrain.trust.promise_check import check_promise
 
 SECTIONS = ("groups", "worse", "foreign", "against")
 
@@ -47,6 +52,9 @@ def test_each_part_is_a_section_and_in_the_contents(page: str) -> None:
     assert "Who is served worse, by site" in told
     assert "4 of the 54 pictures, made worse in 9 ways" in told
     assert "20 pictures of something else" in told
+    assert (
+        "What looked least strange to it None was mistaken for what it knows: every one was left to a person." in told
+    )
     assert "Is it better than other?" in told
     assert "the probability that the model is the better one was 89" in told.replace("\N{NO-BREAK SPACE}", " ")
     assert told.count("is served worse: right") == 1
@@ -79,6 +87,22 @@ def test_without_questions_there_is_the_report_alone(model: Predictor, data: Pat
     assert '<section id="confusion">' in html
     assert not any(f'<section id="{name}">' in html for name in SECTIONS)
     assert ".kinds" not in html
+
+
+def test_a_broken_promise_and_learned_pictures_are_told(
+    model: Predictor, data: Path, result: EvaluateResult, tmp_path: Path
+) -> None:
+    told = check_promise(measure_deferral(np.ones(292, np.bool_), np.arange(292) < 24), max_error=0.05)
+    learned = Learned(n=54, n_trained_on=7, is_made_of=False, is_certified_on=False)
+    plain = replace(result, promise=told, learned=learned, notes=tuple(learned.tell()))
+    write_page(tmp_path / "page.html", plain, model, data, progress=SilentProgress())
+    html = (tmp_path / "page.html").read_text("utf-8")
+    assert f'<p class="verdict broken">{told.sentence}</p>' in html
+    assert "of 54 pictures, 7 of which trained it" in words(html)
+    assert "7 of 54 pictures trained it, and its numbers flatter it" in words(html)
+    kept = check_promise(measure_deferral(np.ones(292, np.bool_), np.arange(292) < 2), max_error=0.05)
+    write_page(tmp_path / "page.html", replace(plain, promise=kept), model, data, progress=SilentProgress())
+    assert f'<p class="verdict">{kept.sentence}</p>' in (tmp_path / "page.html").read_text("utf-8")
 
 
 @pytest.mark.browser

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from drivetrain.bundle.archive import read_bundle, write_bundle
+from drivetrain.bundle.arrays import write_arrays
+from drivetrain.data.items import Item, read_items
+from drivetrain.data.lineage import digest_items
 from drivetrain.errors import InvalidInput
-from drivetrain.flows.evaluate import evaluate
+from drivetrain.flows.evaluate import EvaluateResult, evaluate
 from drivetrain.flows.train import TrainResult
+from drivetrain.flows.trained_on import TRAINED_ON, mark_trained
 from drivetrain.progress import SilentProgress
 from drivetrain.runtime.predictor import Predictor, load
 
@@ -105,10 +112,109 @@ def test_pictures_the_model_was_made_from_flatter_it(
     predictor: Predictor, trained: TrainResult, picture_folder: PictureFolder, tmp_path: Path
 ) -> None:
     same = picture_folder(per_class=60, suffix=".jpg", root=tmp_path / "same")
-    note = "These are the very pictures the model was made from: the numbers flatter it, others will tell."
-    assert evaluate(predictor, same, progress=SilentProgress()).notes == (note,)
+    n_train, n = trained.n_train, trained.n_train + trained.n_valid
+    flatters = "and its numbers flatter it: it is surer of these, and more often right, than of any other."
+    whole = evaluate(predictor, same, progress=SilentProgress())
+    assert whole.notes == (
+        f"{n_train} of {n} pictures trained it, the others calibrated it, {flatters} "
+        "Evaluate on pictures that it has never seen.",
+    )
+    assert whole.as_json()["n_trained_on"] == n_train
+    known = {item.path for item, mark in zip(whole_items(whole), marks(predictor, same, whole), strict=True) if mark}
+    assert len(known) == n_train
+    for path in sorted(known)[1:]:
+        (same / path).unlink()
+    part = evaluate(predictor, same, progress=SilentProgress())
+    assert part.notes[0].startswith(f"1 of {trained.n_valid + 1} pictures trained it, and its numbers flatter it:")
+    assert part.suffix == ", 1 of which trained it"
+    (same / min(known)).unlink()
+    rest = evaluate(predictor, same, progress=SilentProgress())
+    assert (rest.notes, rest.suffix, rest.as_json()["n_trained_on"]) == ((), "", 0)
+
+
+def whole_items(result: EvaluateResult) -> list[Item]:
+    return [item for item, _ in result.predictions]
+
+
+def marks(predictor: Predictor, root: Path, result: EvaluateResult) -> list[bool]:
+    digests = [hashlib.sha256((root / item.path).read_bytes()).digest() for item in whole_items(result)]
+    return list(mark_trained(predictor.arrays, digests).tolist())
+
+
+def test_of_a_bundle_that_kept_no_digests_only_the_whole_set_is_known(
+    trained: TrainResult, picture_folder: PictureFolder, tmp_path: Path
+) -> None:
+    bundle = read_bundle(trained.bundle)
+    arrays = {name: array for name, array in bundle.arrays.items() if name != TRAINED_ON}
+    write_bundle(tmp_path / "old.dt", bundle.manifest, {**bundle.members, "reference.npz": write_arrays(arrays)})
+    old = load(tmp_path / "old.dt")
+    same = picture_folder(per_class=60, suffix=".jpg", root=tmp_path / "same")
+    told = evaluate(old, same, progress=SilentProgress())
+    assert told.notes[0].startswith("These are the very pictures that it was made from, and it does not say which of")
+    assert (told.suffix, told.as_json()["n_trained_on"]) == ("", None)
+    if told.promise is not None:
+        assert told.promise.sentence.endswith("the model was made from these very pictures.")
     (same / "circle" / "circle-000.jpg").unlink()
-    assert evaluate(predictor, same, progress=SilentProgress()).notes == ()
+    assert evaluate(old, same, progress=SilentProgress()).notes == ()
+
+
+def test_pictures_that_a_promise_was_measured_on_cannot_test_it(
+    trained: TrainResult, picture_folder: PictureFolder, tmp_path: Path
+) -> None:
+    data = picture_folder(SHAPES, per_class=4, seed=8, root=tmp_path / "data")
+    items = read_items(data)
+    digest = digest_items((item, hashlib.sha256(items.file(item).read_bytes()).digest()) for item in items)
+    bundle = read_bundle(trained.bundle)
+    lineage = {**bundle.manifest.lineage, "certified_on": {"data_digest": digest, "n": len(items)}}
+    write_bundle(tmp_path / "new.dt", replace(bundle.manifest, lineage=lineage), bundle.members)
+    told = evaluate(load(tmp_path / "new.dt"), data, progress=SilentProgress())
+    assert told.notes == (
+        "The promise of this model was measured on these very pictures: that they agree with it shows nothing.",
+    )
+    (data / "circle" / "circle-000.png").unlink()
+    assert evaluate(load(tmp_path / "new.dt"), data, progress=SilentProgress()).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("max_error", "per_class", "verdict"), [(0.0001, 6, "untested"), (0.6, 6, "consistent"), (0.6, 1, "untested")]
+)
+def test_a_promise_is_held_against_the_pictures(
+    max_error: float, per_class: int, verdict: str, trained: TrainResult, picture_folder: PictureFolder, tmp_path: Path
+) -> None:
+    """The bundle's own words, and its decisions, with another bound."""
+    bundle = read_bundle(trained.bundle)
+    promise = {**bundle.manifest.decision["promise"], "is_certified": True, "max_error": max_error}
+    decision = {**bundle.manifest.decision, "threshold": 0.0, "promise": {**promise, "threshold": 0.0}}
+    write_bundle(tmp_path / "new.dt", replace(bundle.manifest, decision=decision), bundle.members)
+    data = picture_folder(SHAPES, per_class=per_class, seed=9, root=tmp_path / "data")
+    result = evaluate(load(tmp_path / "new.dt"), data, progress=SilentProgress())
+    assert result.promise is not None
+    assert result.promise.verdict == verdict
+    assert result.promise.n_decided == result.evaluation.deferral.n_accepted
+    plain = json.loads(json.dumps(result.as_json()))["promise"]
+    assert (plain["verdict"], plain["max_error"]) == (verdict, max_error)
+    wrong = {name: SHAPES[(SHAPES.index(name) + 1) % 3] for name in SHAPES}
+    for name in SHAPES:
+        (data / name).rename(data / f"{name}-aside")
+    for name in SHAPES:
+        (data / f"{name}-aside").rename(data / wrong[name])
+    broken = evaluate(load(tmp_path / "new.dt"), data, progress=SilentProgress()).promise
+    assert broken is not None
+    if per_class > 1:
+        assert broken.verdict == "broken"
+        assert "does not hold for pictures like these. `drivetrain certify` renews it" in broken.sentence
+
+
+def test_where_nothing_is_promised_nothing_is_said_of_it(
+    trained: TrainResult, picture_folder: PictureFolder, tmp_path: Path
+) -> None:
+    bundle = read_bundle(trained.bundle)
+    promise = {**bundle.manifest.decision["promise"], "is_certified": False}
+    decision = {**bundle.manifest.decision, "promise": promise}
+    write_bundle(tmp_path / "new.dt", replace(bundle.manifest, decision=decision), bundle.members)
+    result = evaluate(load(tmp_path / "new.dt"), picture_folder(SHAPES, per_class=2), progress=SilentProgress())
+    assert result.promise is None
+    assert "promise" not in result.as_json()
 
 
 def test_as_json_is_plain_and_whole(predictor: Predictor, picture_folder: PictureFolder, trained: TrainResult) -> None:

@@ -52,13 +52,21 @@ def count_bytes(known: Known) -> int:
 
 
 @pytest.mark.parametrize("by_class", [True, False])
-def test_what_is_read_back_scores_as_what_was_fitted(by_class: bool) -> None:
-    known = fit(by_class=by_class)
+@pytest.mark.parametrize("n", [40, 300])
+def test_what_is_read_back_scores_as_what_was_fitted(n: int, by_class: bool) -> None:
+    known = fit(n_valid=2 * n, by_class=by_class)
     rule = read(known)
-    valid, _, logits = make(80, seed=1)
+    valid, _, logits = make(2 * n, seed=1)
     told = [judge(rule, row, one) for row, one in zip(valid, logits, strict=True)]
-    np.testing.assert_allclose(np.sort([score for score, *_ in told[:40]]), known.arrays["ood_calibration"], atol=1e-4)
-    assert [not is_unknown for *_, is_unknown in told] == known.is_known.tolist()
+    fitted, reference = np.sort([score for score, *_ in told[:n]]), known.arrays["ood_calibration"]
+    assert fitted.mean() == pytest.approx(0, abs=1e-4)
+    assert fitted.std() == pytest.approx(1, abs=1e-4)
+    if n > 128:
+        np.testing.assert_allclose(fitted, reference, atol=1e-4)
+    else:  # by the scales of the others each is as strange, or stranger
+        assert (fitted <= reference + 1e-4).all()
+        assert (fitted < reference - 1e-4).sum() > 5
+    assert [not is_unknown for *_, is_unknown in told[n:]] == known.is_known[n:].tolist()
 
 
 def test_logits_are_for_models_that_tell_classes_apart() -> None:
@@ -112,14 +120,27 @@ def test_p_values_are_uniform_on_known_pictures() -> None:
     assert np.mean(np.array(drawn) <= 0.05) <= 0.05 + 3 * (0.05 * 0.95 / 400) ** 0.5
 
 
-def test_scores_are_standard_and_the_least_flag_is_as_asked() -> None:
+@pytest.mark.parametrize("n", [125, 200])
+def test_the_least_flag_is_as_asked(n: int) -> None:
     for alpha in (0.04, 0.2):
-        known = fit(200, 400, alpha=alpha)
-        reference = known.arrays["ood_calibration"]
-        assert reference.mean() == pytest.approx(0, abs=1e-5)
-        assert reference.std() == pytest.approx(1, abs=1e-5)
+        known = fit(200, 2 * n, alpha=alpha)
         assert known.section["flag_at"] == alpha
-        assert np.mean(~known.is_known[:200]) == pytest.approx(alpha, abs=0.01)
+        assert np.mean(~known.is_known[:n]) == pytest.approx(alpha, abs=0.01)
+
+
+@pytest.mark.parametrize("by_class", [True, False])
+def test_few_pictures_do_not_flag_more_of_the_known_than_is_said(by_class: bool) -> None:
+    """Symptom before: 30 pictures, which shaped the scales that they were compared by, flagged 4.3 % for 3.2 %."""
+    rates = []
+    for seed in range(500):
+        train, labels, told = make(60, d=9, seed=3 * seed)
+        (fitted, _, sure), (fresh, _, asked) = make(30, d=9, seed=3 * seed + 1), make(100, d=9, seed=3 * seed + 2)
+        given = ask(told[choose_known(labels, outputs=CLASSES)], np.concatenate([sure, asked])) if by_class else {}
+        known = fit_known(train, labels, np.concatenate([fitted, fresh]), np.arange(30), [], alpha=0.04, **given)
+        rates.append(np.mean(~known.is_known[30:]))
+    error = np.std(rates) / len(rates) ** 0.5
+    assert error < 0.002
+    assert 1 / 31 - 4 * error <= np.mean(rates) <= 1 / 31 + 2 * error  # before, 3.7 or more above
 
 
 def test_rows_that_are_not_to_be_fitted_change_nothing() -> None:

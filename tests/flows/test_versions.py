@@ -180,6 +180,7 @@ def compared(tmp_path: Path, **sections: Any) -> dict[str, Any]:
 
 def test_two_evaluations_side_by_side(tmp_path: Path) -> None:
     better = {**EVALUATION, "accuracy": 0.95, "brier": 0.1, "brier_low": 0.05, "brier_high": 0.2}
+    better |= {"ece": 0.1, "ece_low": None, "ece_high": None}  # of too few pictures for an interval
     better["per_class"] = [{"label": "circle", "recall": 0.75, "recall_low": 0.6, "recall_high": 0.9}]
     found = compared(tmp_path, evaluation=better)
     assert found["rows"] == {

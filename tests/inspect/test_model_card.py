@@ -93,6 +93,15 @@ def test_tells_every_class_with_its_intervals() -> None:
     assert "It took 1 of all, 25.0 %, for something it does not know." in card
 
 
+def test_few_pictures_have_no_drawn_interval() -> None:
+    card = write_model_card(make_card())
+    assert re.search(r"log loss 0\.\d{3}, Brier score 0\.\d{3}, calibration", card)
+    probs = np.tile([[0.9, 0.1], [0.2, 0.8]], (15, 1))
+    marks = np.ones(30, dtype=np.bool_)
+    told = evaluate_predictions(probs, np.tile([0, 1], 15), classes=("cat", "dog"), accepted=marks, flagged=~marks)
+    assert re.search(r"log loss 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\), ", write_model_card(make_card(evaluation=told)))
+
+
 def test_says_what_nobody_filled_in() -> None:
     assert write_model_card(make_card()).count("Nobody has filled this in yet") == 2
     filled = write_model_card(make_card(intended_use="Sorting pets.", not_for="Medicine."))

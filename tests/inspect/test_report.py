@@ -16,6 +16,7 @@ from drivetrain.errors import InvalidInput
 from drivetrain.imaging.thumbnail import make_thumbnail
 from drivetrain.inspect.interpretation import Interpretation
 from drivetrain.inspect.report import Report, render_report, write_report
+from drivetrain.inspect.report_values import p_value
 from drivetrain.inspect.report_view import percent
 from drivetrain.trust.evaluation import evaluate_predictions
 
@@ -130,6 +131,18 @@ def test_deferral_is_told_with_counts_and_interval() -> None:
     assert f"decided alone {percent(told.coverage)} {told.n_accepted} of 90".replace("\xa0", " ") in text
     assert f"wrong among those {percent(told.error)} {told.n_wrong} of {told.n_accepted};".replace("\xa0", " ") in text
     assert f"left to a person {percent(1 - told.coverage)} {90 - told.n_accepted} of 90".replace("\xa0", " ") in text
+
+
+def test_few_pictures_have_no_drawn_interval() -> None:
+    few, many = (render_report(make_report(n=n)) for n in (29, 90))
+    assert (few.count("too few pictures for an interval"), many.count("too few pictures for an interval")) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.5, "0.50"), (0.01, "0.01"), (0.0031, "0.003"), (0.0004, "< 0.001"), (0.0, "< 0.001")]
+)
+def test_a_p_value_never_reads_as_nothing(value: float, shown: str) -> None:
+    assert p_value(value) == shown
 
 
 @pytest.mark.parametrize("k", [2, 60])

@@ -174,6 +174,14 @@ def test_accuracy_that_was_not_measured_is_not_claimed(evaluation: Mapping[str, 
     assert "Nobody has measured it" in accuracy_in_words(evaluation)
 
 
+def test_an_error_of_few_pictures_is_told_without_an_interval() -> None:
+    row = {"name": "h", "mae": 1.25, "mae_low": None, "mae_high": None}
+    told = accuracy_in_words({"n": 12, "per_value": [row]}, "regression")
+    assert told == (
+        "Off by 1.25 on average, on 12 pictures held out of its training; too few to say how far that may be off."
+    )
+
+
 def static_paths(app: FastAPI) -> list[str]:
     return re.findall(r'(?:src|href)="(static/[^"]+)"', call(app, "GET", "/").text)
 

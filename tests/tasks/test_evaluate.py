@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -157,6 +158,23 @@ def test_evaluate_prints_labels(
         assert words in text, words
     assert "log-loss" not in text
     assert all(len(line) <= 80 for line in lines)
+
+
+@pytest.mark.parametrize("task", BOTH)
+def test_few_pictures_give_no_drawn_interval(
+    task: Task, models: dict[Task, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few, page = write_data(tmp_path / "few", task, 8), tmp_path / "page.html"
+    assert run("evaluate", models[task], few, "--html", page) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(too few pictures for an interval)" in text
+    assert ("mean F1" if task == "multilabel" else "off by") in text
+    html = page.read_text("utf-8")
+    assert "too few pictures for an interval" in html
+    assert not re.search(r"None|– to –", html.replace("None: every picture could be read", ""))
+    assert run("evaluate", models[task], few, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["per_label" if task == "multilabel" else "per_value"]
+    assert {row["f1_low" if task == "multilabel" else "mae_high"] for row in rows} == {None}
 
 
 def test_evaluate_prints_values(

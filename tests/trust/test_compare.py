@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from drivetrain.errors import InvalidInput
 from drivetrain.trust.compare import (
@@ -211,15 +212,35 @@ def test_unfit_input_is_refused() -> None:
 
 def test_the_p_value_is_told_for_what_it_is() -> None:
     words = compare_right(*right_and_wrong(320, 8, 7, 6), reference="head").p_value_words
-    assert words.startswith("p = 0.8: if the two were equally good, luck alone would part them at least this far in")
-    assert "in about 80 of 100 such comparisons." in words
+    assert words.startswith(
+        "p = 0.8 (mid-p: the chance of just this outcome counts half): if the two were equally good, "
+        "luck alone would part them at least this far in about 100 of 100 such comparisons."
+    )
     assert "It is not the chance that they are equally good, nor does it give the chance that one is better." in words
     assert "A large p does not show that they are equal" in words
-    rare = compare_right(*right_and_wrong(320, 12, 2, 7), reference="head")
-    assert "in about 7 of 1,000 such comparisons." in rare.p_value_words
     never = compare_right(*right_and_wrong(320, 60, 2, 7), reference="head")
-    assert "in fewer than 1 of 10,000 such comparisons." in never.p_value_words
+    assert "in fewer than 2 of 10,000 such comparisons." in never.p_value_words
     assert never.as_json()["p_value_words"] == never.p_value_words
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "mid_p", "told", "of"),
+    [(3, 4, "0.73", 100, 100), (11, 6, "0.24", 33, 100), (12, 2, "0.0074", 13, 1_000), (5, 0, "0.031", 6, 100)],
+)
+def test_what_luck_does_is_told_by_the_exact_test(better: int, worse: int, mid_p: str, told: int, of: int) -> None:
+    """Symptom before: the words told the mid-p, 3 of 100 for five wins of five, which a fair coin gives 6 times."""
+    assert round(of * binomtest(better, better + worse).pvalue) == told
+    words = compare_right(*right_and_wrong(320, better, worse, 7), reference="head").p_value_words
+    assert words.startswith(f"p = {mid_p} (mid-p: ")
+    assert f"at least this far in about {told} of {of:,} such comparisons." in words
+
+
+def test_a_test_by_sign_flips_is_exact_and_told_as_it_is() -> None:
+    told = compare_scores(np.ones(5), np.zeros(5), reference="head", score="x", is_share=False)
+    assert told.p_value_words.startswith("p = 0.062: if the two were equally good, luck alone")
+    assert "at least this far in about 6 of 100 such comparisons." in told.p_value_words
+    told = compare_right(*right_and_wrong(0, 20, 0, 0), reference="head", groups=np.arange(20) // 4)
+    assert "at least this far in about 6 of 100 such comparisons." in told.p_value_words
 
 
 def test_how_much_a_picture_counts_is_told() -> None:

@@ -65,6 +65,14 @@ def test_a_perfect_score_on_few_pictures_is_not_told_as_certain() -> None:
     assert worst.auroc_high > 0.05
 
 
+@pytest.mark.parametrize(("n", "m", "is_drawn"), [(30, 30, True), (29, 300, False), (300, 1, False)])
+def test_what_is_drawn_of_few_has_no_interval(n: int, m: int, is_drawn: bool) -> None:
+    told = measure_detection(*scores(n, m), repeats=200)
+    ends = [getattr(told, f"aupr_{side}_{end}") for side in ("foreign", "known") for end in ("low", "high")]
+    assert [end is not None for end in ends] == [is_drawn] * 4
+    assert told.auroc_low < told.auroc_high  # by its score interval
+
+
 def test_many_pictures_fit_the_memory() -> None:
     known, foreign = scores(12_000, 9_000, digits=6)
     told = measure_detection(known, foreign, repeats=200)

@@ -80,6 +80,18 @@ def test_an_interval_of_a_mean_is_narrower_than_of_its_parts() -> None:
     assert found.macro_f1_low < found.macro_f1 < found.macro_f1_high  # type: ignore[operator]
 
 
+def test_few_pictures_give_no_drawn_interval() -> None:
+    few, enough = (
+        measure(**{name: part if name == "classes" else part[:n] for name, part in given().items()}) for n in (29, 30)
+    )
+    for found, is_drawn in ((few, False), (enough, True)):
+        of_all = [found.macro_f1_low, found.macro_average_precision_high, found.brier_low, found.brier_high]
+        of_one = [found.per_label[0].f1_low, found.per_label[0].average_precision_high]
+        assert [end is not None for end in of_all + of_one] == [is_drawn] * 6
+        assert found.exact_low is not None
+    json.dumps(few.as_json(), allow_nan=False)
+
+
 def test_a_label_that_no_picture_has() -> None:
     parts = given()
     parts["targets"][:, 0] = 0

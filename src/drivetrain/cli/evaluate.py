@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drivetrain.cli.shared import JsonFlag, ThreadsOption, limits_of, open_progress, open_settings, print_json
-from drivetrain.errors import InvalidConfig
+from drivetrain.errors import BundleRefused, InvalidConfig, NotFound
 
 if TYPE_CHECKING:
     from drivetrain.flows.evaluate import EvaluateConfig
+    from drivetrain.imaging.decode import DecodeLimits
+    from drivetrain.runtime.predictor import Predictor
     from drivetrain.trust.belief import Prior
 
 __all__ = ["run"]
@@ -30,7 +32,9 @@ def run(
     prior: Annotated[
         str | None, typer.Option(help="Belief before the comparison: 8,4 or 50-80 or `ask`; see the docs.")
     ] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="A page to write, with pictures and plots.")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="A page to write, NAME.html, with pictures and plots.")
+    ] = None,
     threads: ThreadsOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -47,9 +51,13 @@ def run(
         raise InvalidConfig(name, got="no --corrupt", want="--corrupt beside it: it chooses the pictures made worse")
     settings = open_settings(threads=threads)
     config = _configure(by, ood, corrupt, sample, seed, prior, is_alone=against is None, as_json=as_json)
+    if html is not None:
+        from drivetrain.flows.evaluate_page import check_page
+
+        check_page(html, models=[model] if against is None else [model, against])
     limits, progress = limits_of(settings), open_progress(as_json=as_json)
     predictor = load(model, limits=limits, threads=settings.worker_threads)
-    other = None if against is None else load(against, limits=limits, threads=settings.worker_threads)
+    other = None if against is None else _load_against(against, limits, settings.worker_threads)
     result = evaluate(predictor, data, progress=progress, config=config, against=other, settings=settings)
     if html is not None:
         from drivetrain.flows.evaluate_page import write_page
@@ -61,6 +69,18 @@ def run(
     from drivetrain.cli.evaluate_table import show_evaluation
 
     show_evaluation(result, page=html)
+
+
+def _load_against(path: Path, limits: DecodeLimits, threads: int) -> Predictor:
+    """The other model; what is wrong with it names the option that it was given by."""
+    from drivetrain.runtime.predictor import load
+
+    try:
+        return load(path, limits=limits, threads=threads)
+    except NotFound as exc:
+        raise NotFound("--against", got=exc.got, want=exc.want, hint=exc.hint) from None
+    except BundleRefused as exc:
+        raise BundleRefused(exc.code, f"--against, {exc.field}", got=exc.got, want=exc.want, hint=exc.hint) from None
 
 
 def _configure(

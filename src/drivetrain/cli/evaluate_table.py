@@ -11,6 +11,7 @@ from rich.table import Table
 from drivetrain.cli.shared import escape_text, percent, show_number
 from drivetrain.cli.tables import open_console, show_headline, show_notes, show_outputs, show_unreadable
 from drivetrain.imaging.corrupt import CORRUPTIONS, STRENGTHS
+from drivetrain.inspect.report_values import p_value
 from drivetrain.trust.evaluation import Evaluation
 from drivetrain.trust.groups import GroupComparison, GroupMeasure
 from drivetrain.trust.label_evaluation import MultiLabelEvaluation
@@ -26,6 +27,7 @@ __all__ = ["show_evaluation"]
 
 _MOST_GROUPS = 30
 _MOST_MISTAKEN = 10
+_TOO_FEW = "too few pictures for an interval"
 _MEASURES = {"accuracy": "accuracy", "deferred": "to a person", "flagged": "flagged", "error": "off by"}
 _SCORES = {"ece": "calibration (ECE)", "brier": "Brier score", "log_loss": "log-loss"}
 _RATES = {
@@ -44,10 +46,12 @@ def show_evaluation(result: EvaluateResult, *, page: Path | None = None) -> None
     evaluation = result.evaluation
     show_unreadable(console, result.unreadable, where="all listed with --json")
     show_outputs(console, evaluation)
-    show_headline(console, evaluation, "pictures")
+    show_headline(console, evaluation, f"pictures{result.suffix}")
     rows = Table.grid(padding=(0, 2))
     for what, told in _tell_trust(evaluation):
         rows.add_row(what, told)
+    if result.promise is not None:
+        rows.add_row("promise", result.promise.sentence, style="bold" if result.promise.verdict == "broken" else None)
     console.print(rows)
     console.print()
     if result.groups is not None:
@@ -101,7 +105,9 @@ def _tell_covered(row: OutputEvaluation, is_named: bool) -> str:
 
 def _tell_score(evaluation: _AnyEvaluation, name: str) -> str:
     value, low, high = (getattr(evaluation, f"{name}{end}", None) for end in ("", "_low", "_high"))
-    return f"{value:.3f}" + ("" if low is None else f" (95 % interval {low:.3f} to {high:.3f})")
+    if not hasattr(evaluation, f"{name}_low"):  # ECE of labels
+        return f"{value:.3f}"
+    return f"{value:.3f} ({_TOO_FEW if low is None else f'95 % interval {low:.3f} to {high:.3f}'})"
 
 
 def _show_groups(console: Console, told: GroupComparison) -> None:
@@ -150,12 +156,14 @@ def _show_foreign(console: Console, told: ForeignResult) -> None:
         ("FPR95", found.fpr95, found.fpr95_low, found.fpr95_high, "foreign accepted where 95 % of its own are"),
         ("AUPR", found.aupr_foreign, found.aupr_foreign_low, found.aupr_foreign_high, "of finding the foreign"),
     ):
-        rows.add_row(what, f"{value:.3f} ({low:.3f} to {high:.3f}): {words}")
+        interval = _TOO_FEW if low is None else f"{low:.3f} to {high:.3f}"
+        rows.add_row(what, f"{value:.3f} ({interval}): {words}")
     console.print(rows)
-    console.print("most mistaken for what it knows:")
+    console.print(told.tell_mistaken())
+    console.print("looked least strange:")
     for path, answer in told.mistaken[:_MOST_MISTAKEN]:
         alone = ", decided by itself" if answer.decision == "accept" else ""
-        console.print(escape_text(f"  {path}: p-value {answer.ood_p_value:.2f}{alone}"), soft_wrap=True)
+        console.print(escape_text(f"  {path}: p-value {p_value(answer.ood_p_value)}{alone}"), soft_wrap=True)
     if told.unreadable:
         console.print(f"could not be read: {len(told.unreadable):,}, all listed with --json")
     console.print()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -66,18 +66,26 @@ def _tell_headline(evaluation: _AnyEvaluation, what: str) -> str:
         name = f" in {escape_text(first.name)}" if len(evaluation.classes) > 1 else ""
         return (
             f"off by {show_number(first.mae)} on average{name}, on {evaluation.n:,} {what} "
-            f"(95 % interval {show_number(first.mae_low)} to {show_number(first.mae_high)})"
+            f"({_tell_interval(first.mae_low, first.mae_high, show_number, begin='95 % interval ')})"
         )
     if isinstance(evaluation, MultiLabelEvaluation):
         return (
             f"every label right on {percent(evaluation.exact)} of {evaluation.n:,} {what} "
             f"(95 % interval {percent(evaluation.exact_low)} to {percent(evaluation.exact_high)}); "
-            f"mean F1 {_score(evaluation.macro_f1)} ({evaluation.macro_f1_low:.2f} to {evaluation.macro_f1_high:.2f})"
+            f"mean F1 {_score(evaluation.macro_f1)} "
+            f"({_tell_interval(evaluation.macro_f1_low, evaluation.macro_f1_high, '{:.2f}'.format)})"
         )
     return (
         f"accuracy {percent(evaluation.accuracy)} of {evaluation.n:,} {what} "
         f"(95 % interval {percent(evaluation.accuracy_low)} to {percent(evaluation.accuracy_high)})"
     )
+
+
+def _tell_interval(low: float | None, high: float | None, show: Callable[[float], str], *, begin: str = "") -> str:
+    """Of what is drawn: of few pictures there is none."""
+    if low is None or high is None:
+        return "too few pictures for an interval"
+    return f"{begin}{show(low)} to {show(high)}"
 
 
 def _score(value: float | None) -> str:
@@ -105,7 +113,7 @@ def _show_labels(console: Console, evaluation: MultiLabelEvaluation) -> None:
             "-" if row.recall is None else percent(row.recall),
             "-" if row.precision is None else percent(row.precision),
             _score(row.f1),
-            f"{row.f1_low:.2f} to {row.f1_high:.2f}",
+            "-" if row.f1_low is None else f"{row.f1_low:.2f} to {row.f1_high:.2f}",
             _score(row.average_precision),
         )
     console.print(table)
@@ -122,7 +130,7 @@ def _show_values(console: Console, evaluation: ValueEvaluation) -> None:
             show_number(row.mae),
             show_number(row.rmse),
             "-" if row.r2 is None else f"{row.r2:.3f}",
-            "-" if row.r2 is None else f"{row.r2_low:.3f} to {row.r2_high:.3f}",
+            "-" if row.r2 is None or row.r2_low is None else f"{row.r2_low:.3f} to {row.r2_high:.3f}",
             show_number(row.bias),
         )
     console.print(table)

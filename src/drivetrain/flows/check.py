@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +17,7 @@ from drivetrain.data.edits import Change, Edit, append_edits
 from drivetrain.data.items import Item, Items, read_items
 from drivetrain.data.split import order_by_seed
 from drivetrain.errors import InvalidConfig, MissingExtra, Unavailable
+from drivetrain.files import tell_hindrance
 from drivetrain.flows.clock import LapClock
 from drivetrain.flows.illustrate import make_thumbnails
 from drivetrain.imaging.decode import DecodeLimits
@@ -183,19 +183,13 @@ def check(config: CheckConfig, *, settings: Settings, progress: Progress) -> Che
 
 def _check_page(page: Path | None) -> None:
     """Raise where the page cannot be written: better told before the pictures are looked at than after."""
-    if page is None:
-        return
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=page.parent):
-            pass
-    except OSError as exc:
+    if page is not None and (hindrance := tell_hindrance(page)) is not None:
         raise InvalidConfig(
             "--html",
-            got=f"{page} ({exc.strerror or exc})",
+            got=f"{page} ({hindrance})",
             want="a file in a folder that can be written",
             hint="--no-html writes no page.",
-        ) from None
+        )
 
 
 def _survey(run: _Run, items: Items) -> Survey:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from drivetrain.data.items import Item, Items, read_items
-from drivetrain.data.lineage import digest_items
 from drivetrain.data.targets import LABEL_COLUMNS, split_labels, split_values
 from drivetrain.errors import InvalidConfig, InvalidInput, UnreadablePicture
 from drivetrain.flows.evaluate_against import AgainstResult, check_pair, evaluate_against
@@ -22,13 +20,16 @@ from drivetrain.flows.evaluate_answers import (
 from drivetrain.flows.evaluate_corrupted import CorruptionResult, choose_sample, evaluate_corrupted
 from drivetrain.flows.evaluate_foreign import ForeignResult, evaluate_foreign, find_foreign
 from drivetrain.flows.evaluate_groups import check_by, find_groups, group_answers, tell_groups
+from drivetrain.flows.evaluate_learned import Learned, find_learned, hash_pictures
 from drivetrain.progress import Progress
 from drivetrain.runtime.prediction import Answer, MultiLabelPrediction, ValuePrediction
 from drivetrain.runtime.predictor import Predictor
 from drivetrain.settings import Settings, load_settings
 from drivetrain.task import Task
 from drivetrain.trust.belief import Prior
+from drivetrain.trust.evaluation import Evaluation
 from drivetrain.trust.groups import GroupComparison
+from drivetrain.trust.promise_check import PromiseCheck, check_promise, read_promise
 
 __all__ = [
     "DEFAULT_SAMPLE",
@@ -72,18 +73,32 @@ class EvaluateResult:
     predictions: tuple[tuple[Item, Answer], ...]
     unreadable: tuple[tuple[str, str], ...]  # (path, reason)
     notes: tuple[str, ...]
+    learned: Learned | None = None  # what the model had of these pictures before
+    promise: PromiseCheck | None = None  # where the bundle makes one promise of all its decisions
     groups: GroupComparison | None = None  # these four where they were asked for
     foreign: ForeignResult | None = None
     corruptions: CorruptionResult | None = None
     against: AgainstResult | None = None
 
+    @property
+    def suffix(self) -> str:
+        """To stand behind the number of pictures: how many of them trained the model, where any did."""
+        return "" if self.learned is None else self.learned.suffix
+
     def as_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
-        further = {"groups": self.groups, "foreign": self.foreign, "corruptions": self.corruptions}
+        further = {
+            "promise": self.promise,
+            "groups": self.groups,
+            "foreign": self.foreign,
+            "corruptions": self.corruptions,
+            "against": self.against,
+        }
         return {
             "version": self.version,
             **self.evaluation.as_json(),
-            **{name: part.as_json() for name, part in (further | {"against": self.against}).items() if part},
+            "n_trained_on": None if self.learned is None else self.learned.n_trained_on,
+            **{name: part.as_json() for name, part in further.items() if part},
             "unreadable": [{"path": path, "reason": reason} for path, reason in self.unreadable],
             "notes": list(self.notes),
             "predictions": [
@@ -119,11 +134,13 @@ def evaluate(
     missing = sorted(set(predictor.classes) - {name for item in read for name in items.labels_of(item)})
     if missing and predictor.task != "regression":
         notes.append(f"No readable picture of {', '.join(missing)}: nothing is known about these.")
-    if _has_learned(predictor, items, read):
-        notes.append("These are the very pictures the model was made from: the numbers flatter it, others will tell.")
+    digests = hash_pictures(items, read, threads=predictor.threads)
+    learned = find_learned(predictor, read, digests)
+    theirs = None if against is None else find_learned(against, read, digests)
+    notes[:0] = _tell_learned(learned, theirs, against)
     parts = _answer_further(
         asked,
-        _Given(predictor, against, items, predictions),
+        _Given(predictor, against, theirs, items, predictions),
         by=by,
         foreign_files=foreign_files,
         settings=settings,
@@ -131,14 +148,37 @@ def evaluate(
     )
     if parts["groups"] is not None:
         notes += tell_groups(parts["groups"])
+    evaluation = evaluate_answers(answers, items.targets(read, classes=predictor.classes), predictor.classes)
     return EvaluateResult(
         version=predictor.version,
-        evaluation=evaluate_answers(answers, items.targets(read, classes=predictor.classes), predictor.classes),
+        evaluation=evaluation,
         predictions=tuple(predictions),
         unreadable=tuple(sorted(unreadable)),
         notes=tuple(notes),
+        learned=learned,
+        promise=_check_promise(predictor, evaluation, learned),
         **parts,
     )
+
+
+def _tell_learned(learned: Learned, theirs: Learned | None, against: Predictor | None) -> list[str]:
+    notes = learned.tell()
+    if theirs is None or against is None:
+        return notes
+    notes += theirs.tell(against.version)
+    counts = learned.n_trained_on, theirs.n_trained_on
+    if None not in counts and len({*counts}) == 2:
+        notes.append("More of the pictures trained the one model than the other, and that one they favour.")
+    return notes
+
+
+def _check_promise(predictor: Predictor, evaluation: AnyEvaluation, learned: Learned) -> PromiseCheck | None:
+    """None of labels and values, which promise label by label, or a share of intervals."""
+    promised = read_promise(predictor.manifest.decision)
+    if promised is None or not isinstance(evaluation, Evaluation):
+        return None
+    max_error, confidence = promised
+    return check_promise(evaluation.deferral, max_error=max_error, confidence=confidence, tainted=learned.tainted)
 
 
 class _Given(NamedTuple):
@@ -146,6 +186,7 @@ class _Given(NamedTuple):
 
     predictor: Predictor
     against: Predictor | None
+    theirs: Learned | None  # what the other had of the pictures
     items: Items
     predictions: list[tuple[Item, Answer]]
 
@@ -160,7 +201,7 @@ def _answer_further(
     progress: Progress,
 ) -> dict[str, Any]:
     """The parts of a result that were asked for, by their field; None for the others."""
-    predictor, against, items, predictions = given
+    predictor, against, theirs, items, predictions = given
     read, answers = [item for item, _ in predictions], [answer for _, answer in predictions]
     parts: dict[str, Any] = dict.fromkeys(("groups", "foreign", "corruptions", "against"))
     if by is not None:
@@ -178,7 +219,7 @@ def _answer_further(
         parts["foreign"] = evaluate_foreign(predictor, asked.ood, foreign_files, answers, progress=progress)
     if against is not None:
         parts["against"] = evaluate_against(
-            predictor, against, items, predictions, prior=asked.prior, progress=progress
+            predictor, against, items, predictions, learned=theirs, prior=asked.prior, progress=progress
         )
     if asked.corrupt:
         sample = choose_sample(items, read, size=asked.sample, seed=asked.seed)
@@ -276,13 +317,3 @@ _WORDS: dict[Task, str] = {
     "multilabel": "finding labels",
     "regression": "measuring values",
 }
-
-
-def _has_learned(predictor: Predictor, items: Items, read: list[Item]) -> bool:
-    """Whether these pictures and labels are, all in all, those that the model was trained and calibrated on."""
-    training = predictor.manifest.training
-    counts = [n for side in ("n_train", "n_valid") if isinstance(n := training.get(side), int)]
-    if sum(counts) != len(read):
-        return False  # most often: then no file has to be read a second time
-    digest = digest_items((item, hashlib.sha256(items.file(item).read_bytes()).digest()) for item in read)
-    return bool(digest == predictor.manifest.lineage.get("data_digest"))

@@ -13,6 +13,7 @@ from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.data.items import Item, Items
 from drivetrain.errors import InvalidConfig, InvalidInput, UnreadablePicture
 from drivetrain.flows.evaluate_answers import AnyEvaluation, evaluate_answers, score_answers
+from drivetrain.flows.evaluate_learned import Learned
 from drivetrain.progress import Progress
 from drivetrain.runtime.prediction import Answer
 from drivetrain.runtime.predictor import Predictor
@@ -32,6 +33,7 @@ class AgainstResult:
     name: str  # of the reference: what it is called in every sentence
     version: str
     evaluation: AnyEvaluation  # of the reference
+    n_trained_on: int | None  # pictures that trained the reference; None where its bundle does not say
     comparison: Comparison
     belief: Belief | None  # where a prior was given
     won: tuple[str, ...]  # paths of pictures that the model does better, the reference worse
@@ -42,6 +44,7 @@ class AgainstResult:
         return {
             "name": self.name,
             "version": self.version,
+            "n_trained_on": self.n_trained_on,
             **self.comparison.as_json(),
             **({"belief": self.belief.as_json()} if self.belief else {}),
             "won": list(self.won),
@@ -86,10 +89,14 @@ def evaluate_against(
     items: Items,
     predictions: Sequence[tuple[Item, Answer]],
     *,
+    learned: Learned | None = None,
     prior: Prior | None,
     progress: Progress,
 ) -> AgainstResult:
-    """Predict the same pictures with the reference, and compare picture by picture, by group where groups are given."""
+    """Predict the same pictures with the reference, and compare picture by picture, by group where groups are given.
+
+    `learned` is what the reference had of the pictures before.
+    """
     answers: list[Answer] = []
     pairs: list[tuple[Item, Answer]] = []
     with progress.task(f"Predicting with {against.name}", total=len(predictions)) as advance:
@@ -109,6 +116,7 @@ def evaluate_against(
     return AgainstResult(
         name=against.name,
         version=against.version,
+        n_trained_on=None if learned is None else learned.n_trained_on,
         evaluation=evaluate_answers(answers, items.targets(read, classes=against.classes), against.classes),
         comparison=comparison,
         belief=prior.update(counted * comparison.n_better, counted * comparison.n_worse) if prior else None,

@@ -1,4 +1,4 @@
-"""Pictures of something else: how many the model notices, and which it takes for what it knows."""
+"""Pictures of something else: how many the model notices, and which look least strange to it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,14 @@ class ForeignResult:
     deferred: Rate  # left to a person, for whatever reason
     known_unknown: Rate  # pictures of DATA called unknown: false alarms, where DATA is of the right kind
     scores: tuple[float, ...]  # `ood_score` of each foreign picture
-    mistaken: tuple[tuple[str, Answer], ...]  # the least strange first, by path below the folder
+    mistaken: tuple[tuple[str, Answer], ...]  # the least strange first, decided or not, by path below the folder
     unreadable: tuple[tuple[str, str], ...]  # (path, reason)
+
+    def tell_mistaken(self) -> str:
+        """How many were mistaken for what it knows, so that it decided them by itself."""
+        if n := self.deferred.n - self.deferred.hits:
+            return f"{n:,} of {self.deferred.n:,} were mistaken for what it knows, and decided by itself."
+        return "None was mistaken for what it knows: every one was left to a person."
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""

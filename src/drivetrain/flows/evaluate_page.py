@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from drivetrain.data.items import Items, read_items
-from drivetrain.errors import UnreadablePicture
+from drivetrain.errors import InvalidConfig, UnreadablePicture
+from drivetrain.files import tell_hindrance
 from drivetrain.flows.evaluate import EvaluateResult
 from drivetrain.flows.evaluate_against import AgainstResult
 from drivetrain.flows.evaluate_answers import AnyEvaluation, interpret_answers
@@ -39,14 +40,42 @@ from drivetrain.trust.evaluation import Evaluation
 from drivetrain.trust.label_evaluation import MultiLabelEvaluation
 from drivetrain.trust.value_evaluation import ValueEvaluation
 
-__all__ = ["write_page"]
+__all__ = ["check_page", "write_page"]
 
 _EXAMPLE_SIDE = 256  # pixels, before it is made worse
 _STRIP_SIDE = 84  # pixels of a picture in a strip
+_SUFFIXES = (".html", ".htm")  # of no model, picture or labels.csv: no slip of the hand writes over one
+
+
+def check_page(path: Path, *, models: Sequence[Path]) -> None:
+    """Raise InvalidConfig where no page may or can be written; `models` are the files it must not replace.
+
+    To be asked before anything is predicted: better told then than after.
+    """
+    _check_name(path)
+    if any(model.exists() and path.exists() and path.samefile(model) for model in models):
+        raise InvalidConfig("--html", got=f"{path}, a model that is evaluated", want="another file")
+    if (hindrance := tell_hindrance(path)) is not None:
+        raise InvalidConfig("--html", got=f"{path} ({hindrance})", want="a file in a folder that can be written")
+
+
+def _check_name(path: Path) -> None:
+    if path.is_dir():
+        raise InvalidConfig(
+            "--html", got=f"{path}, a folder", want="a file", hint=f"Such as {path / 'evaluation.html'}."
+        )
+    if path.suffix.lower() not in _SUFFIXES:
+        raise InvalidConfig(
+            "--html",
+            got=str(path),
+            want="a file whose name ends in .html or .htm",
+            hint=f"Such as {path.stem or 'page'}.html. Nothing else is written over.",
+        )
 
 
 def write_page(path: Path, result: EvaluateResult, predictor: Predictor, data: Path, *, progress: Progress) -> None:
-    """Write the page to `path`, whole or not at all; pictures are read again for it."""
+    """Write the page to `path`, whole or not at all; pictures are read again. Raises for a name as `check_page`."""
+    _check_name(path)
     progress.say("Writing the page.")
     items = read_items(data)
     read, answers = [item for item, _ in result.predictions], [answer for _, answer in result.predictions]
@@ -66,7 +95,9 @@ def write_page(path: Path, result: EvaluateResult, predictor: Predictor, data: P
             evaluation=result.evaluation,
             interpretation=shown,
             policy_statement=statement if isinstance(statement, str) else "",
-            pictures="pictures",
+            promise_verdict=result.promise.sentence if result.promise else "",
+            is_promise_broken=result.promise is not None and result.promise.verdict == "broken",
+            pictures=f"pictures{result.suffix}",
             root=str(data.absolute()),
             thumbnails=load_thumbnails(shown, root=data, limits=predictor.limits, threads=predictor.threads),
             facts={"Version": result.version, "Pictures": f"{len(read):,} of {data.absolute()}"},
@@ -139,6 +170,7 @@ def _render_foreign(told: ForeignResult, known: Sequence[Answer], predictor: Pre
             for path, answer in told.mistaken
         ],
         folder=str(Path(told.folder).absolute()),
+        told_mistaken=told.tell_mistaken(),
         known=np.array([answer.ood_score for answer in known]),
         foreign=np.array(told.scores),
     )

@@ -23,6 +23,8 @@ _MOST_PLACES = 2048  # pictures whose coordinates are kept
 _MOST_ANSWERS = 512  # pictures whose logits are kept: 3,000 do no better
 _MOST_FITTED = 8192  # pictures that the space is fitted to
 _MOST_REFERENCE = 50_000  # scores
+_MOST_CROSSED = 128  # pictures; beyond, that they shaped the scales adds 0.2 points or less to what is flagged
+_FOLDS = 10
 _LARGEST = 6e4  # of float16
 _BASIS_BYTES, _ANSWER_BYTES = 1_000_000, 400_000  # with all else, the reference stays below 2 MB
 
@@ -75,11 +77,45 @@ def fit_scales(
     calibrated: FloatArray | None,
     alpha: float,
 ) -> Known:
-    """The part of `fit_known` that looks at held-out pictures: features (n, f), and both kinds of logits or none."""
+    """The part of `fit_known` that looks at held-out pictures: features (n, f), and both kinds of logits or none.
+
+    A p-value is exact where the pictures of `fit` are to the rule what a known one in service is. But they shaped its
+    scales, and by these look less strange than others do: 30 flagged 4.3 % of others where 3.2 % is stated. So a
+    few are each taken as they look by the scales of the others; that flagged 3.0 %. The rule has the scales of all.
+    """
     rows = [None if one is None else one[fit] for one in (logits, calibrated)]
     rule = fit_rule(around, features[fit], rows[0], rows[1])
     scores = rule.scores(features, logits, calibrated)
+    if 1 < len(fit) <= _MOST_CROSSED:
+        crossed = _cross_scores(around, features[fit], rows[0], rows[1], scores=scores[fit])
+        scores[fit] = np.maximum(scores[fit], crossed)  # never below: a picture just like it has to tie with it
     return rank_scores(scores, fit, notes, section=_describe(rule), arrays=_list_arrays(around), alpha=alpha)
+
+
+def _cross_scores(
+    around: Surroundings,
+    features: FloatArray,
+    logits: FloatArray | None,
+    calibrated: FloatArray | None,
+    *,
+    scores: FloatArray,
+) -> FloatArray:
+    """(n,): each picture by a rule that the other folds scaled, told in units of scores (n,).
+
+    In these units the other folds have the mean and spread that they have among `scores`. In the rule's own all would
+    move apart, and too few be flagged: by 30, 2.4 %.
+    """
+    told, place = np.unique(scores.round(6), return_inverse=True)  # by place of score, so that copies share a fold
+    if len(told) == 1:
+        return scores
+    fold = place % _FOLDS
+    crossed = np.empty(len(features))
+    for at in np.unique(fold):
+        these, others = fold == at, fold != at
+        given = [[None if one is None else one[rows] for one in (logits, calibrated)] for rows in (these, others)]
+        rule = fit_rule(around, features[others], *given[1])
+        crossed[these] = scores[others].mean() + scores[others].std() * rule.scores(features[these], *given[0])
+    return crossed
 
 
 def rank_scores(

@@ -183,8 +183,10 @@ def _measures(evaluation: Mapping[str, Any], prefix: str = "") -> Iterator[tuple
             for row in value:
                 if isinstance(row, Mapping) and (label := row.get("label", row.get("name"))) is not None:
                     yield from ((f"{inner}: {label}", measure) for inner, measure in _measures(row, prefix))
-        elif f"{name}_low" in evaluation and f"{name}_high" in evaluation:
-            yield prefix + name, Measure(value=value, low=evaluation[f"{name}_low"], high=evaluation[f"{name}_high"])
+        elif (low := evaluation.get(f"{name}_low")) is not None and (
+            high := evaluation.get(f"{name}_high")
+        ) is not None:
+            yield prefix + name, Measure(value=value, low=low, high=high)
 
 
 def _live(deployments: list[Deployment]) -> dict[str, float | None]:

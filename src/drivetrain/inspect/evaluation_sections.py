@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from drivetrain.arrays import FloatArray
 
-from .report_values import number
+from .report_values import number, p_value
 from .report_view import percent
 
 if TYPE_CHECKING:  # their scipy.optimize takes 0.12 s, and a report of a training needs none of them
@@ -52,7 +52,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignCard:
-    """A picture that was taken for what the model knows."""
+    """A foreign picture that looked as little strange as few others did."""
 
     path: str
     said: str
@@ -123,10 +123,14 @@ def render_foreign(
     cards: Sequence[ForeignCard],
     *,
     folder: str,
+    told_mistaken: str,
     known: FloatArray,
     foreign: FloatArray,
 ) -> Section:
-    """rates: `unknown`, `shifted`, `deferred` of foreign pictures and `known_unknown`; known and foreign are scores."""
+    """rates: `unknown`, `shifted`, `deferred` of foreign pictures and `known_unknown`; known and foreign are scores.
+
+    `told_mistaken` says how many of them it decided by itself.
+    """
     html = _render(
         "evaluation_foreign.html",
         detection=detection,
@@ -134,6 +138,7 @@ def render_foreign(
         cards=[{"card": card, "image": _uri(card.image)} for card in cards[:_MOST_CARDS]],
         has_images=any(card.image for card in cards),
         folder=folder,
+        told_mistaken=told_mistaken,
         plot=_plot_scores(known, foreign),
     )
     return Section(id="foreign", link="Foreign pictures", html=html)
@@ -265,4 +270,5 @@ def _render(template: str, **values: Any) -> Markup:
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["percent"] = percent
     page.filters["number"] = number
+    page.filters["p_value"] = p_value
     return Markup(page.get_template(template).render(**values))  # noqa: S704  made by a template that escapes

@@ -158,8 +158,8 @@ def _evaluation(card: ModelCard) -> list[str]:
         f"**{percent(told.accuracy)} of {told.n:,} {_md(card.pictures)}** were named right "
         f"(95 % interval {percent(told.accuracy_low, unit='')} to {percent(told.accuracy_high)}).",
         f"Balanced accuracy {percent(told.balanced_accuracy)}, macro F1 {told.macro_f1:.3f}, "
-        f"log loss {told.log_loss:.3f} ({told.log_loss_low:.3f} to {told.log_loss_high:.3f}), "
-        f"Brier score {told.brier:.3f} ({told.brier_low:.3f} to {told.brier_high:.3f}), "
+        f"log loss {_loss(told.log_loss, told.log_loss_low, told.log_loss_high)}, "
+        f"Brier score {_loss(told.brier, told.brier_low, told.brier_high)}, "
         f"calibration error {percent(told.ece)}.",
         _table(["class", "pictures", "recall", "precision", "F1"], rows),
         "## When it defers",
@@ -169,6 +169,11 @@ def _evaluation(card: ModelCard) -> list[str]:
         f"{_share(alone.error, alone.error_low, alone.error_high)}. "
         f"It took {told.ood.n_flagged:,} of all, {percent(told.ood.rate)}, for something it does not know.",
     ]
+
+
+def _loss(value: float, low: float | None, high: float | None) -> str:
+    """Without an interval where too few pictures were measured for one."""
+    return f"{value:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})")
 
 
 def _tell_labels(card: ModelCard, told: MultiLabelEvaluation) -> list[str]:
@@ -211,19 +216,22 @@ def _tell_values(card: ModelCard, told: ValueEvaluation) -> list[str]:
     rows = [
         [
             _md(row.name),
-            f"{number(row.mae)} ({number(row.mae_low)} to {number(row.mae_high)})",
-            f"{number(row.rmse)} ({number(row.rmse_low)} to {number(row.rmse_high)})",
+            _number(row.mae, row.mae_low, row.mae_high),
+            _number(row.rmse, row.rmse_low, row.rmse_high),
             _score(row.r2, row.r2_low, row.r2_high),
-            f"{number(row.bias)} ({number(row.bias_low)} to {number(row.bias_high)})",
+            _number(row.bias, row.bias_low, row.bias_high),
             _share(row.covered, row.covered_low, row.covered_high),
         ]
         for row in told.per_value
     ]
     first, alone = told.per_value[0], told.deferral
+    interval = f"95 % interval {number(first.mae_low)} to {number(first.mae_high)}"
+    if first.mae_low is None:
+        interval = "too few for an interval"
     return [
         "## Evaluation",
         f"**Off by {number(first.mae)} on average**, on {told.n:,} {_md(card.pictures)} "
-        f"(95 % interval {number(first.mae_low)} to {number(first.mae_high)}), "
+        f"({interval}), "
         f"whose true values have a standard deviation of {number(first.truth_spread)}.",
         _table(["value", "mean error", "root mean square", "R²", "bias", "truth within the interval"], rows),
         "## When it defers",
@@ -280,8 +288,14 @@ def _share(value: float | None, low: float, high: float) -> str:
     return f"{percent(value)} ({percent(low, unit='')} to {percent(high, unit='')})" if value is not None else "–"
 
 
-def _score(value: float | None, low: float, high: float) -> str:
-    return "–" if value is None else f"{value:.2f} ({low:.2f} to {high:.2f})"
+def _score(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" + ("" if low is None else f" ({low:.2f} to {high:.2f})")
+
+
+def _number(value: float, low: float | None, high: float | None) -> str:
+    return number(value) + ("" if low is None else f" ({number(low)} to {number(high)})")
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

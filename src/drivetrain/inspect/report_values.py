@@ -12,7 +12,7 @@ from drivetrain.trust.value_evaluation import OutputEvaluation, ValueEvaluation
 from .interpretation import ValueInterpretation
 from .report_labels import ImageOf
 
-__all__ = ["number", "view_values"]
+__all__ = ["number", "p_value", "view_values"]
 
 _TOP_LOSSES = 24
 _PLOT = 400  # units of a plot's sides
@@ -25,6 +25,13 @@ def number(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}"
+
+
+def p_value(value: float) -> str:
+    """0.0312 -> "0.03", 0.0031 -> "0.003"; what is below a thousandth is told so, and nothing reads as 0."""
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.3f}" if value < 0.01 else f"{value:.2f}"
 
 
 def view_values(evaluation: ValueEvaluation, interpretation: ValueInterpretation, image_of: ImageOf) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class Predictor:
         """`threads` prove the fixtures and answer `predict_many`; there is a session for each of `session_threads`."""
         self.manifest: Manifest = bundle.manifest
         self.version = bundle.version
+        self.arrays = bundle.arrays  # of reference.npz: what the policy holds against, and which files trained it
         self.limits = limits or DecodeLimits()
         self.threads = threads
         self.preprocess = _read_preprocess(self.manifest)

@@ -7,6 +7,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from scipy.special import bdtr
 
 from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.errors import InvalidInput
@@ -20,6 +21,7 @@ SCORE_NAMES: dict[Task, str] = {
     "multilabel": "label accuracy",
     "regression": "mean absolute error",
 }
+_MID_P = "McNemar, mid-p"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +72,13 @@ class Comparison:
     @property
     def p_value_words(self) -> str:
         """What the p-value is, and what it is not, for whoever has to act on it."""
+        fewer, tosses = min(self.n_better, self.n_worse), self.n_better + self.n_worse
+        is_mid = self.test == _MID_P
+        how = " (mid-p: the chance of just this outcome counts half)" if is_mid else ""
+        chance = min(1.0, 2 * float(bdtr(fewer, tosses, 0.5))) if is_mid else self.p_value
         return (
-            f"p = {self.p_value:.2g}: if the two were equally good, luck alone would part them at least this far in "
-            f"{_tell_chance(self.p_value)}. It is not the chance that they are equally good, nor does it give the "
+            f"p = {self.p_value:.2g}{how}: if the two were equally good, luck alone would part them at least this far "
+            f"in {_tell_chance(chance)}. It is not the chance that they are equally good, nor does it give the "
             "chance that one is better. A large p does not show that they are equal, only that these pictures do not "
             "tell them apart; a small p does not show that the difference matters: the interval says how large it is."
         )
@@ -163,7 +169,7 @@ def compare_right(
     n, n_better, n_worse = len(gains), int((gains > 0).sum()), int((gains < 0).sum())
     if pieces.is_single:
         quantile, counted = NormalDist().inv_cdf((1 + CONFIDENCE) / 2), 1.0
-        p_value, test = mcnemar_mid_p(n_better, n_worse), "McNemar, mid-p"
+        p_value, test = mcnemar_mid_p(n_better, n_worse), _MID_P
     else:
         quantile, counted = pieces.t_quantile(), 1 / pieces.design_effect(gains)
         p_value, test = pieces.flip_signs(), "sign flips by group"
@@ -233,11 +239,11 @@ def compare_scores(
 
 
 def _tell_chance(p_value: float) -> str:
-    """0.031 -> "about 3 of 100 such comparisons"."""
+    """0.031 -> "about 3 of 100 such comparisons", 0.013 -> "about 13 of 1,000 such comparisons"."""
     for per in (100, 1_000, 10_000):
-        if p_value * per >= 0.95:
+        if p_value * per >= 1.95:  # 1 of 100 would tell 0.013 a quarter too low
             return f"about {p_value * per:.0f} of {per:,} such comparisons"
-    return "fewer than 1 of 10,000 such comparisons"
+    return "fewer than 2 of 10,000 such comparisons"
 
 
 def _subtract(scores: FloatArray | BoolArray, reference_scores: FloatArray | BoolArray) -> FloatArray:

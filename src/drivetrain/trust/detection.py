@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 
 from drivetrain.arrays import FloatArray
 from drivetrain.errors import InvalidInput
-from drivetrain.trust.estimate import draw_counts, wilson_interval
+from drivetrain.trust.estimate import LEAST_DRAWN, draw_counts, wilson_interval
 
 __all__ = ["Detection", "measure_detection"]
 
@@ -22,7 +22,10 @@ _BLOCK_VALUES = 2_000_000  # drawn values at a time: 16 MB each of a handful of 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detection:
-    """Foreign pictures against known ones by a score that is higher for stranger ones; 95 % intervals."""
+    """Foreign pictures against known ones by a score that is higher for stranger ones; 95 % intervals.
+
+    Those of AUPR, which are drawn alone, are None where either side has fewer than LEAST_DRAWN pictures.
+    """
 
     n_known: int
     n_foreign: int
@@ -33,11 +36,11 @@ class Detection:
     fpr95_low: float
     fpr95_high: float
     aupr_foreign: float  # average precision of finding the foreign, strangest first; its floor is their share
-    aupr_foreign_low: float
-    aupr_foreign_high: float
+    aupr_foreign_low: float | None
+    aupr_foreign_high: float | None
     aupr_known: float  # the same of finding the known, least strange first
-    aupr_known_low: float
-    aupr_known_high: float
+    aupr_known_low: float | None
+    aupr_known_high: float | None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`, under the names of the fields."""
@@ -65,14 +68,22 @@ def measure_detection(known: FloatArray, foreign: FloatArray, *, repeats: int = 
     ends = np.quantile(np.concatenate(rows), [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2], axis=0)  # (2, 4)
     values = {name: float(value) for name, value in zip(_NAMES, told[0], strict=True)}
     spans = {name: (float(low), float(high)) for name, low, high in zip(_NAMES, *ends, strict=True)}
-    spans["auroc"] = _span(spans["auroc"], _auroc_interval(values["auroc"], n, m))
-    spans["fpr95"] = _span(spans["fpr95"], wilson_interval(round(values["fpr95"] * m), m))
+    auroc = _span(spans["auroc"], _auroc_interval(values["auroc"], n, m))
+    fpr95 = _span(spans["fpr95"], wilson_interval(round(values["fpr95"] * m), m))
+    is_drawn = min(n, m) >= LEAST_DRAWN
+    to_foreign, to_known = (spans[name] if is_drawn else (None, None) for name in ("aupr_foreign", "aupr_known"))
     return Detection(
         n_known=n,
         n_foreign=m,
         **values,
-        **{f"{name}_low": low for name, (low, _) in spans.items()},
-        **{f"{name}_high": high for name, (_, high) in spans.items()},
+        auroc_low=auroc[0],
+        auroc_high=auroc[1],
+        fpr95_low=fpr95[0],
+        fpr95_high=fpr95[1],
+        aupr_foreign_low=to_foreign[0],
+        aupr_foreign_high=to_foreign[1],
+        aupr_known_low=to_known[0],
+        aupr_known_high=to_known[1],
     )
 
 

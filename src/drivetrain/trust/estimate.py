@@ -13,6 +13,7 @@ from drivetrain.arrays import BoolArray, FloatArray
 from drivetrain.errors import InvalidInput
 
 __all__ = [
+    "LEAST_DRAWN",
     "Rate",
     "bootstrap_interval",
     "draw_counts",
@@ -22,6 +23,9 @@ __all__ = [
     "wilson_interval",
 ]
 
+LEAST_DRAWN = (
+    30  # pictures: of fewer a bootstrap gives too narrow an interval, and of one, or of like ones, none at all
+)
 _BLOCK_VALUES = 2_000_000  # values drawn at a time: 16 MB, whatever the number of pictures
 _MOST_COUNTS, _LEAST_REPEATS = 40_000_000, 200
 
@@ -65,8 +69,11 @@ def wilson_interval(hits: int, n: int, *, confidence: float = 0.95) -> tuple[flo
 
 
 def mean_with_interval(name: str, values: FloatArray) -> dict[str, Any]:
-    """{name, name_low, name_high}: the mean of values (n,) and the ends of its bootstrap interval, as fields."""
-    low, high = bootstrap_interval(values)
+    """{name, name_low, name_high}: the mean of values (n,) and the ends of its bootstrap interval, as fields.
+
+    The ends are None for fewer than LEAST_DRAWN values.
+    """
+    low, high = bootstrap_interval(values) if len(values) >= LEAST_DRAWN else (None, None)
     return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
@@ -87,7 +94,7 @@ def bootstrap_interval(
     """Percentile interval of a statistic of `values`, one value a picture; same seed, same interval.
 
     values is (n,); `statistic` takes (r, n) resampled values and gives (r,). One value gives an interval
-    of zero width, and below some 30 values the interval is a little too narrow: n is to be told beside it.
+    of zero width, and below LEAST_DRAWN values the interval is too narrow to be shown.
     Raises InvalidInput if values are empty or not finite. Source: Efron and Tibshirani 1993, chapter 13.
     """
     _check_confidence(confidence)

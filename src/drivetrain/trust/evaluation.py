@@ -11,7 +11,7 @@ import numpy as np
 from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.errors import InvalidInput
 from drivetrain.trust.calibration_interval import calibration_error_interval
-from drivetrain.trust.estimate import mean_with_interval, wilson_interval
+from drivetrain.trust.estimate import LEAST_DRAWN, mean_with_interval, wilson_interval
 from drivetrain.trust.reliability import (
     ReliabilityBin,
     brier_losses,
@@ -75,7 +75,10 @@ class OodEvaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """All numbers of one evaluation; `_low` and `_high` are ends of 95 % intervals."""
+    """All numbers of one evaluation; `_low` and `_high` are ends of 95 % intervals.
+
+    Those of log-loss, Brier score and ECE are drawn, and None for fewer than LEAST_DRAWN pictures.
+    """
 
     n: int
     n_correct: int
@@ -85,14 +88,14 @@ class Evaluation:
     balanced_accuracy: float  # mean recall of the classes that have pictures
     macro_f1: float  # mean F1 of the classes that have or were given pictures
     log_loss: float
-    log_loss_low: float
-    log_loss_high: float
+    log_loss_low: float | None
+    log_loss_high: float | None
     brier: float  # summed over classes, in [0, 2]
-    brier_low: float
-    brier_high: float
+    brier_low: float | None
+    brier_high: float | None
     ece: float  # expected calibration error, equal-mass bins
-    ece_low: float
-    ece_high: float
+    ece_low: float | None
+    ece_high: float | None
     classes: tuple[str, ...]
     per_class: tuple[ClassEvaluation, ...]  # in the order of classes
     confusion: tuple[tuple[int, ...], ...]  # (k, k) counts, a row a true class, a column a predicted one
@@ -124,8 +127,8 @@ def evaluate_predictions(
     probs is (n, k), rows summing to 1; labels is (n,), each in [0, k); classes are the k names; accepted says
     which pictures the model decides alone, flagged which it takes for out of domain, shifted for a style it has
     not seen (None: it does not look), all (n,). Shares have Wilson intervals, mean losses percentile bootstrap
-    intervals (2,000 resamples, fixed seed), the calibration error that of `calibration_error_interval`. Raises
-    InvalidInput if n is 0 or shapes do not fit.
+    intervals (2,000 resamples, fixed seed), the calibration error that of `calibration_error_interval`. Of fewer
+    than LEAST_DRAWN pictures these two are None. Raises InvalidInput if n is 0 or shapes do not fit.
     """
     checked = check_probabilities(probs, labels)
     n, k = checked.shape
@@ -137,7 +140,9 @@ def evaluate_predictions(
     n_correct = int(np.trace(confusion))
     accuracy_low, accuracy_high = wilson_interval(n_correct, n)
     reliability = reliability_bins(checked, labels)
-    ece_low, ece_high = calibration_error_interval(checked.max(axis=1), predicted == labels, reliability)
+    ece_low, ece_high = None, None
+    if n >= LEAST_DRAWN:
+        ece_low, ece_high = calibration_error_interval(checked.max(axis=1), predicted == labels, reliability)
     return Evaluation(
         n=n,
         n_correct=n_correct,

@@ -10,7 +10,7 @@ import numpy as np
 
 from drivetrain.arrays import BoolArray, FloatArray
 from drivetrain.errors import InvalidInput
-from drivetrain.trust.estimate import draw_counts, mean_with_interval, weigh, wilson_interval
+from drivetrain.trust.estimate import LEAST_DRAWN, draw_counts, mean_with_interval, weigh, wilson_interval
 from drivetrain.trust.evaluation import DeferralEvaluation, OodEvaluation, measure_deferral, measure_ood
 
 __all__ = ["LabelEvaluation", "MultiLabelEvaluation", "average_precision", "evaluate_labels"]
@@ -23,7 +23,10 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelEvaluation:
-    """One label. What cannot be said (a share of nothing) is None, with the interval (0, 1)."""
+    """One label. What cannot be said (a share of nothing) is None, with the interval (0, 1).
+
+    F1 and average precision have drawn intervals: None for fewer than LEAST_DRAWN pictures of any label.
+    """
 
     label: str
     n: int  # pictures with it
@@ -35,11 +38,11 @@ class LabelEvaluation:
     recall_low: float
     recall_high: float
     f1: float | None
-    f1_low: float
-    f1_high: float
+    f1_low: float | None
+    f1_high: float | None
     average_precision: float | None  # None where no picture has the label
-    average_precision_low: float
-    average_precision_high: float
+    average_precision_low: float | None
+    average_precision_high: float | None
     n_decided: int  # pictures for which the model itself said present or absent
     n_wrong: int  # of those
     error: float | None
@@ -51,7 +54,8 @@ class LabelEvaluation:
 class MultiLabelEvaluation:
     """All numbers of one evaluation; `_low` and `_high` are ends of 95 % intervals.
 
-    Means over labels leave out those that no picture has. Their intervals draw whole pictures.
+    Means over labels leave out those that no picture has. Their intervals draw whole pictures; they and that of the
+    Brier score are None for fewer than LEAST_DRAWN.
     """
 
     n: int
@@ -60,16 +64,16 @@ class MultiLabelEvaluation:
     exact_low: float
     exact_high: float
     macro_f1: float | None
-    macro_f1_low: float
-    macro_f1_high: float
+    macro_f1_low: float | None
+    macro_f1_high: float | None
     macro_average_precision: float | None
-    macro_average_precision_low: float
-    macro_average_precision_high: float
+    macro_average_precision_low: float | None
+    macro_average_precision_high: float | None
     micro_f1: float | None
     wrong_share: float  # of all labels of all pictures, by the best guess (Hamming loss)
     brier: float  # mean over labels of the squared distance, in [0, 1]
-    brier_low: float
-    brier_high: float
+    brier_low: float | None
+    brier_high: float | None
     ece: float  # expected calibration error of a label's probability, mean over labels
     classes: tuple[str, ...]
     per_label: tuple[LabelEvaluation, ...]  # in the order of classes
@@ -130,9 +134,12 @@ def evaluate_labels(
         exact=n_exact / n,
         exact_low=exact_low,
         exact_high=exact_high,
-        **_macro("macro_f1", [row.f1 for row in rows], [of.f1 for of in scores]),
+        **_macro("macro_f1", [row.f1 for row in rows], [of.f1 for of in scores], n),
         **_macro(
-            "macro_average_precision", [row.average_precision for row in rows], [of.average_precision for of in scores]
+            "macro_average_precision",
+            [row.average_precision for row in rows],
+            [of.average_precision for of in scores],
+            n,
         ),
         micro_f1=2 * int((guessed & truth).sum()) / n_marks if (n_marks := int(guessed.sum() + truth.sum())) else None,
         wrong_share=float(wrong.mean()),
@@ -219,8 +226,8 @@ def _evaluate_label(
     precision_low, precision_high = wilson_interval(both, n_predicted)
     recall_low, recall_high = wilson_interval(both, n)
     error_low, error_high = wilson_interval(n_wrong, n_decided)
-    f1_low, f1_high = _interval(draws.f1)
-    ap_low, ap_high = _interval(draws.average_precision)
+    f1_low, f1_high = _interval(draws.f1, len(truth))
+    ap_low, ap_high = _interval(draws.average_precision, len(truth))
     return LabelEvaluation(
         label=label,
         n=n,
@@ -245,7 +252,10 @@ def _evaluate_label(
     )
 
 
-def _interval(drawn: FloatArray) -> tuple[float, float]:
+def _interval(drawn: FloatArray, n: int) -> tuple[float, float] | tuple[None, None]:
+    """Of what was drawn from n pictures."""
+    if n < LEAST_DRAWN:
+        return None, None
     known = drawn[~np.isnan(drawn)]
     if not len(known):
         return 0.0, 1.0
@@ -253,16 +263,17 @@ def _interval(drawn: FloatArray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _macro(name: str, values: Sequence[float | None], draws: Sequence[FloatArray]) -> dict[str, Any]:
+def _macro(name: str, values: Sequence[float | None], draws: Sequence[FloatArray], n: int) -> dict[str, Any]:
     """The mean over the labels that have a value, and its interval."""
     known = [value for value in values if value is not None]
     rows = [drawn for value, drawn in zip(values, draws, strict=True) if value is not None]
     if not known:
-        return {name: None, f"{name}_low": 0.0, f"{name}_high": 1.0}
+        low, high = _interval(np.zeros(0), n)
+        return {name: None, f"{name}_low": low, f"{name}_high": high}
     table = np.stack(rows)  # (labels, r)
     n_said = (~np.isnan(table)).sum(axis=0)
     means = np.where(n_said > 0, np.nansum(table, axis=0) / np.maximum(n_said, 1), np.nan)
-    low, high = _interval(means)
+    low, high = _interval(means, n)
     return {name: sum(known) / len(known), f"{name}_low": low, f"{name}_high": high}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from drivetrain.arrays import BoolArray, FloatArray
 from drivetrain.errors import InvalidInput
-from drivetrain.trust.estimate import draw_counts, weigh, wilson_interval
+from drivetrain.trust.estimate import LEAST_DRAWN, draw_counts, weigh, wilson_interval
 from drivetrain.trust.evaluation import OodEvaluation, measure_ood
 
 __all__ = ["AloneEvaluation", "OutputEvaluation", "ValueEvaluation", "evaluate_values"]
@@ -21,23 +21,23 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputEvaluation:
-    """One value, in the unit of the labels."""
+    """One value, in the unit of the labels; drawn intervals, all but that of `covered`, need LEAST_DRAWN pictures."""
 
     name: str
     mae: float  # mean distance from the truth
-    mae_low: float
-    mae_high: float
+    mae_low: float | None
+    mae_high: float | None
     rmse: float  # root of the mean squared distance
-    rmse_low: float
-    rmse_high: float
+    rmse_low: float | None
+    rmse_high: float | None
     r2: (
         float | None
     )  # 1 - squared distance / that of always saying the mean of these; None where the truth never varies
-    r2_low: float
-    r2_high: float
+    r2_low: float | None
+    r2_high: float | None
     bias: float  # mean of answer minus truth
-    bias_low: float
-    bias_high: float
+    bias_low: float | None
+    bias_high: float | None
     truth_spread: float  # standard deviation of the truth
     covered: float | None  # share of pictures whose interval holds the truth; None where the model gives no interval
     covered_low: float
@@ -146,10 +146,10 @@ def _evaluate_output(
     covered_low, covered_high = wilson_interval(n_covered, n if has_interval else 0)
     return OutputEvaluation(
         name=name,
-        **_with_interval("mae", float(np.abs(gap).mean()), weigh(counts, np.abs(gap)) / n),
-        **_with_interval("rmse", float(squared.mean() ** 0.5), np.sqrt(drawn_squared)),
-        **_with_interval("r2", 1 - float(squared.mean()) / spread if spread > 0 else None, drawn_r2),
-        **_with_interval("bias", float(gap.mean()), weigh(counts, gap) / n),
+        **_with_interval("mae", float(np.abs(gap).mean()), weigh(counts, np.abs(gap)) / n, n),
+        **_with_interval("rmse", float(squared.mean() ** 0.5), np.sqrt(drawn_squared), n),
+        **_with_interval("r2", 1 - float(squared.mean()) / spread if spread > 0 else None, drawn_r2, n),
+        **_with_interval("bias", float(gap.mean()), weigh(counts, gap) / n, n),
         truth_spread=spread**0.5,
         covered=n_covered / n if has_interval else None,
         covered_low=covered_low,
@@ -158,7 +158,9 @@ def _evaluate_output(
     )
 
 
-def _with_interval(name: str, value: float | None, drawn: FloatArray) -> dict[str, Any]:
+def _with_interval(name: str, value: float | None, drawn: FloatArray, n: int) -> dict[str, Any]:
+    if n < LEAST_DRAWN:
+        return {name: value, f"{name}_low": None, f"{name}_high": None}
     known = drawn[np.isfinite(drawn)]
     if value is None or not len(known):
         return {name: value, f"{name}_low": 0.0, f"{name}_high": 1.0}  # only of r2, which nothing is known of

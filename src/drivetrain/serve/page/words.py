@@ -73,14 +73,14 @@ def _labels_in_words(evaluation: object) -> str:
 def _values_in_words(evaluation: object) -> str:
     rows = evaluation.get("per_value") if isinstance(evaluation, Mapping) else None
     first = rows[0] if isinstance(rows, list | tuple) and rows else None
-    numbers, n = numbers_of(first, "mae", "mae_low", "mae_high"), numbers_of(evaluation, "n")
-    if numbers is None or n is None:
+    mae, ends, n = numbers_of(first, "mae"), numbers_of(first, "mae_low", "mae_high"), numbers_of(evaluation, "n")
+    if mae is None or n is None:
         return "Nobody has measured it on held-out pictures yet, so nobody knows how far off it is."
-    mae, low, high = (f"{number:.4g}" for number in numbers)
+    likely = f"likely between {ends[0]:.4g} and {ends[1]:.4g}" if ends else "too few to say how far that may be off"
     what = first.get("name") if isinstance(first, Mapping) and len(rows or ()) > 1 else None
     return (
-        f"Off by {mae} on average{f' in {what}' if isinstance(what, str) else ''}, on {n[0]:,.0f} pictures held out of "
-        f"its training; likely between {low} and {high}."
+        f"Off by {mae[0]:.4g} on average{f' in {what}' if isinstance(what, str) else ''}, on {n[0]:,.0f} pictures held "
+        f"out of its training; {likely}."
     )
 
 
