@@ -65,7 +65,8 @@ def _crop_photographs(folder: Path) -> list[Path]:
     files = []
     for source in sorted((Path(str(found.origin)).parent / "data").iterdir()):
         try:
-            image = Image.open(source).convert("RGB")
+            with Image.open(source) as opened:
+                image = opened.convert("RGB")
         except (UnidentifiedImageError, OSError):
             continue
         width, height = image.size

@@ -61,7 +61,7 @@ class Judge:
         assert self.rule.rule is not None
         around = self.rule.rule.surroundings
         by_logits = [around.measure(row, one) for row, one in zip(frozen, logits, strict=True)]
-        by_place = [self._places.measure(row, None)[0] for row in frozen]
+        by_place = [self._places.measure(row)[0] for row in frozen]
         coordinates = self._places.space.project(normalise_roots(frozen))
         absolute, background = (_measure_distances(of, coordinates) for of in (self._by_class, self._of_all))
         surest = [find_surest(row) for row in calibrated]

@@ -10,26 +10,34 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from drivetrain.data.items import Item, read_items
 from drivetrain.data.split import order_by_seed, split_items
 from drivetrain.flows.demo import write_digits
-from drivetrain.flows.evaluate import evaluate
+from drivetrain.flows.evaluate import EvaluateResult, evaluate
+from drivetrain.flows.fit_known import choose_known, fit_known
 from drivetrain.flows.train import TrainConfig, TrainResult, train
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.preprocess import Preprocess, declare_preprocess
 from drivetrain.inspect.duplicates import find_duplicates
-from drivetrain.learn.trunk import prepare_trunk
+from drivetrain.learn.folds import deal_folds
+from drivetrain.learn.head import fit_head
+from drivetrain.learn.layout import FeatureLayout
+from drivetrain.learn.trunk import Trunk, prepare_trunk
 from drivetrain.progress import SilentProgress
 from drivetrain.runtime.feature_cache import FeatureCache
 from drivetrain.runtime.features import FeatureTable, FrozenTrunk, extract_features
+from drivetrain.runtime.known import KnownRule
 from drivetrain.runtime.predictor import Predictor, load
 from drivetrain.serve.app import create_app
 from drivetrain.serve.model import PredictorModel
 from drivetrain.serve.server import start_server
 from drivetrain.settings import Settings, load_settings
+from drivetrain.trust.calibration import fit_temperature
+from drivetrain.trust.detection import measure_detection
 
 pytestmark = pytest.mark.realdata
 
@@ -58,13 +66,17 @@ def predictor(clothing: TrainResult) -> Predictor:
     return load(clothing.bundle, threads=2)
 
 
-def test_head_is_right_on_89_of_100_pictures_from_elsewhere(predictor: Predictor, data_root: Path) -> None:
-    result = evaluate(predictor, data_root / "clothing" / "test", progress=SilentProgress())
+@pytest.fixture(scope="module")
+def result(predictor: Predictor, data_root: Path) -> EvaluateResult:
+    return evaluate(predictor, data_root / "clothing" / "test", progress=SilentProgress())
+
+
+def test_head_is_right_on_89_of_100_pictures_from_elsewhere(result: EvaluateResult) -> None:
     assert result.evaluation.n == 372
     assert result.evaluation.accuracy >= 0.89
     assert result.unreadable == ()
-    # the promise was certified on other pictures; here it must hold within its sampling error
-    assert result.evaluation.deferral.error_low <= 0.05
+    # promised: 5 %; 2 of 268 are wrong, and other kernels on another processor may make it 6
+    assert result.evaluation.deferral.error_high <= 0.05
     assert result.evaluation.deferral.coverage > 0.4
     assert result.evaluation.ood.rate < 0.1
 
@@ -76,6 +88,28 @@ def test_a_second_run_decodes_and_infers_nothing(
     again = train(config, settings=clothing_settings, progress=SilentProgress())
     assert (clothing.n_computed, again.n_computed) == (3409, 0)
     assert again.digest == clothing.digest
+
+
+def test_pictures_of_another_kind_are_told(
+    result: EvaluateResult, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))  # the bench is no part of the package
+    from bench.foreign import make_foreign
+
+    known = np.array([answer.ood_score for _, answer in result.predictions])
+    kinds = {kind: files[:: max(1, len(files) // 100)] for kind, files in make_foreign(tmp_path).items()}
+    assert {kind: len(files) for kind, files in kinds.items()} == {
+        "digits of scikit-learn": 100,
+        "text": 100,
+        "noise": 100,
+        "flat colours": 100,
+        "textile under a lens": 100,
+        "photographs of scikit-image": 120,
+    }
+    for kind, files in kinds.items():
+        told = measure_detection(known, np.array([one.ood_score for one in predictor.predict_many(files)]), repeats=2)
+        assert told.auroc >= 0.995, kind
+        assert told.fpr95 <= 0.02, kind
 
 
 def make_copies(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
@@ -95,8 +129,12 @@ def make_copies(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
     return made
 
 
+def open_trunk(settings: Settings) -> Trunk:
+    return prepare_trunk("efficientnet_lite0", size=224, cache_dir=settings.cache_dir, progress=SilentProgress())
+
+
 def look_at(files: Sequence[Path], settings: Settings) -> FeatureTable:
-    trunk = prepare_trunk("efficientnet_lite0", size=224, cache_dir=settings.cache_dir, progress=SilentProgress())
+    trunk = open_trunk(settings)
     frozen = FrozenTrunk(
         model=trunk.model,
         weights_digest=trunk.weights_digest,
@@ -108,6 +146,40 @@ def look_at(files: Sequence[Path], settings: Settings) -> FeatureTable:
         return extract_features(
             files, trunk=frozen, cache=cache, threads=2, limits=DecodeLimits(), progress=SilentProgress()
         )
+
+
+def leave_out(label: int, labels: np.ndarray, features: np.ndarray, layout: FeatureLayout) -> float:
+    """AUROC of a class against held-out pictures of the others, to which alone head and rule are fitted."""
+    others = np.flatnonzero(labels != label)
+    tenth = deal_folds(labels[others], count=10)  # eight train, one fits the rule, one is told from the class
+    rows, held, judged = others[tenth < 8], others[tenth == 8], others[tenth == 9]
+    classes, trained = np.unique(labels[rows], return_inverse=True)
+    read, frozen = features[:, : layout.head_count], features[:, : layout.last]
+    head = fit_head(
+        read[rows], trained, class_count=len(classes), threads=2, progress=SilentProgress(), blocks=layout.blocks,
+        penalties=(0.03,),  # what all ten classes choose
+    )  # fmt: skip
+    logits = head.logits(read)
+    calibrated = logits / fit_temperature(logits[held], np.searchsorted(classes, labels[held]))
+    known = fit_known(
+        frozen[rows], trained, frozen[held], np.arange(len(held)), [],
+        known_logits=logits[rows[choose_known(trained, outputs=len(classes))]],
+        valid_logits=logits[held], calibrated=calibrated[held],
+    )  # fmt: skip
+    rule = KnownRule({"ood": known.section}, known.arrays, feature_count=layout.last, output_count=len(classes))
+    sides = [rule.scores(frozen[of], logits[of], calibrated[of]) for of in (judged, np.flatnonzero(labels == label))]
+    return measure_detection(*sides, repeats=2).auroc
+
+
+@pytest.mark.usefixtures("clothing")  # by then the features are in the cache
+def test_a_class_that_was_left_out_is_told_from_the_others(data_root: Path, clothing_settings: Settings) -> None:
+    files = sorted(file for part in ("train", "validation") for file in (data_root / "clothing" / part).rglob("*.jpg"))
+    files = [files[at] for at in np.random.default_rng(0).permutation(len(files))]
+    names, labels = np.unique([file.parent.name for file in files], return_inverse=True)
+    features, layout = look_at(files, clothing_settings).features, open_trunk(clothing_settings).layout
+    aurocs = {str(name): leave_out(label, labels, features, layout) for label, name in enumerate(names)}
+    assert len(aurocs) == 10
+    assert np.mean([*aurocs.values()]) >= 0.83, aurocs
 
 
 def test_no_copies_stand_on_both_sides_of_a_split_we_make(

@@ -102,8 +102,8 @@ def test_every_option_is_heeded(
         ({"out": Path(".dt")}, "-o: got .dt; want a file NAME.dt. Example: -o bears.dt"),
         ({"valid_share": 1.0}, "--valid: got 1.0; want a share between 0 and 1, such as 0.2."),
         ({"seed": -1}, "--seed: got -1; want a whole number, at least 0."),
-        ({"max_error": 0.0}, "--max-error: got 0.0; want a share between 0 and 1, such as 0.05."),
-        ({"max_error": float("nan")}, "--max-error: got nan; want a share between 0 and 1, such as 0.05."),
+        ({"max_error": 0.0}, "--max-error: got 0.0; want a share from 0.000001 to below 1, such as 0.05."),
+        ({"max_error": float("nan")}, "--max-error: got nan; want a share from 0.000001 to below 1, such as 0.05."),
     ],
 )
 def test_options_are_checked_before_any_work(options: dict[str, Any], message: str) -> None:

@@ -151,7 +151,7 @@ def test_energy_is_of_calibrated_logits_and_neighbours_are_of_the_networks_own()
     """At another temperature energy is another score; the distance between answers must not change with it."""
     rule = make_rule()
     asked, _, logits = make_features(1, seed=10)
-    told, _ = rule.surroundings.measure(asked[0], logits[0], None)
+    told, _ = rule.surroundings.measure(asked[0], logits[0])
     assert set(told) == {"neighbour"}
     assert rule.scores(asked, logits, logits / 2)[0] != pytest.approx(rule.scores(asked, logits, logits)[0])
     apart = np.linalg.norm(logits[0] - rule.surroundings.known, axis=1)

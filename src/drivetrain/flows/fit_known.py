@@ -81,7 +81,7 @@ def fit_scales(
 
     A p-value is exact where the pictures of `fit` are to the rule what a known one in service is. But they shaped its
     scales, and by these look less strange than others do: 30 flagged 4.3 % of others where 3.2 % is stated. So a
-    few are each taken as they look by the scales of the others; that flagged 3.0 %. The rule has the scales of all.
+    few are each taken as they look by the scales of the others; that flagged 3.1 %. The rule has the scales of all.
     """
     rows = [None if one is None else one[fit] for one in (logits, calibrated)]
     rule = fit_rule(around, features[fit], rows[0], rows[1])

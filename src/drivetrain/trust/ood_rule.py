@@ -70,7 +70,7 @@ class Surroundings:
         return self.gaussian is None
 
     def measure(
-        self, features: FloatArray, logits: FloatArray | None, surest: tuple[float, float] | None
+        self, features: FloatArray, logits: FloatArray | None = None, surest: tuple[float, float] | None = None
     ) -> tuple[dict[Part, float], float]:
         """(scores that tell the near, squared distance to the space), of what `OodRule.score` takes."""
         if self.gaussian is not None:
