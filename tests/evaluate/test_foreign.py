@@ -49,14 +49,14 @@ def test_how_many_were_mistaken_is_said(model: Predictor, data: Path, foreign: P
     told = ask(model, data, foreign).foreign
     assert told is not None
     assert told.deferred.hits == told.deferred.n == 20
-    assert told.tell_mistaken() == "None was mistaken for what it knows: every one was left to a person."
+    assert told.tell_mistaken() == "It decided none of them by itself: every one was left to a person."
     shutil.copytree(data, tmp_path / "same")
     (tmp_path / "same" / "labels.csv").unlink()
     same = ask(model, data, tmp_path / "same").foreign
     assert same is not None
     n = same.deferred.n - same.deferred.hits
     assert n > 0
-    assert same.tell_mistaken() == f"{n} of 54 were mistaken for what it knows, and decided by itself."
+    assert same.tell_mistaken() == f"Of these 54 it decided {n} by itself."
 
 
 def test_folders_that_are_not_foreign_are_refused(model: Predictor, data: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from drivetrain.cli.shared import escape_text, percent, show_number
-from drivetrain.cli.tables import open_console, show_headline, show_notes, show_outputs, show_unreadable
+from drivetrain.cli.tables import open_console, show_headline, show_notes, show_outputs, show_unreadable, tell_interval
 from drivetrain.imaging.corrupt import CORRUPTIONS, STRENGTHS
 from drivetrain.inspect.report_values import p_value
 from drivetrain.trust.evaluation import Evaluation
@@ -27,7 +27,6 @@ __all__ = ["show_evaluation"]
 
 _MOST_GROUPS = 30
 _MOST_MISTAKEN = 10
-_TOO_FEW = "too few pictures for an interval"
 _MEASURES = {"accuracy": "accuracy", "deferred": "to a person", "flagged": "flagged", "error": "off by"}
 _SCORES = {"ece": "calibration (ECE)", "brier": "Brier score", "log_loss": "log-loss"}
 _RATES = {
@@ -107,7 +106,7 @@ def _tell_score(evaluation: _AnyEvaluation, name: str) -> str:
     value, low, high = (getattr(evaluation, f"{name}{end}", None) for end in ("", "_low", "_high"))
     if not hasattr(evaluation, f"{name}_low"):  # ECE of labels
         return f"{value:.3f}"
-    return f"{value:.3f} ({_TOO_FEW if low is None else f'95 % interval {low:.3f} to {high:.3f}'})"
+    return f"{value:.3f} ({tell_interval(low, high, '{:.3f}'.format, begin='95 % interval ')})"
 
 
 def _show_groups(console: Console, told: GroupComparison) -> None:
@@ -156,8 +155,7 @@ def _show_foreign(console: Console, told: ForeignResult) -> None:
         ("FPR95", found.fpr95, found.fpr95_low, found.fpr95_high, "foreign accepted where 95 % of its own are"),
         ("AUPR", found.aupr_foreign, found.aupr_foreign_low, found.aupr_foreign_high, "of finding the foreign"),
     ):
-        interval = _TOO_FEW if low is None else f"{low:.3f} to {high:.3f}"
-        rows.add_row(what, f"{value:.3f} ({interval}): {words}")
+        rows.add_row(what, f"{value:.3f} ({tell_interval(low, high, '{:.3f}'.format)}): {words}")
     console.print(rows)
     console.print(told.tell_mistaken())
     console.print("looked least strange:")

@@ -17,7 +17,15 @@ from drivetrain.trust.value_evaluation import ValueEvaluation
 if TYPE_CHECKING:  # `evaluate` must show its table where nothing that trains is installed
     from drivetrain.flows.train import TrainResult
 
-__all__ = ["open_console", "show_headline", "show_notes", "show_outputs", "show_training", "show_unreadable"]
+__all__ = [
+    "open_console",
+    "show_headline",
+    "show_notes",
+    "show_outputs",
+    "show_training",
+    "show_unreadable",
+    "tell_interval",
+]
 
 _MOST_LISTED = 20
 
@@ -66,14 +74,14 @@ def _tell_headline(evaluation: _AnyEvaluation, what: str) -> str:
         name = f" in {escape_text(first.name)}" if len(evaluation.classes) > 1 else ""
         return (
             f"off by {show_number(first.mae)} on average{name}, on {evaluation.n:,} {what} "
-            f"({_tell_interval(first.mae_low, first.mae_high, show_number, begin='95 % interval ')})"
+            f"({tell_interval(first.mae_low, first.mae_high, show_number, begin='95 % interval ')})"
         )
     if isinstance(evaluation, MultiLabelEvaluation):
         return (
             f"every label right on {percent(evaluation.exact)} of {evaluation.n:,} {what} "
             f"(95 % interval {percent(evaluation.exact_low)} to {percent(evaluation.exact_high)}); "
             f"mean F1 {_score(evaluation.macro_f1)} "
-            f"({_tell_interval(evaluation.macro_f1_low, evaluation.macro_f1_high, '{:.2f}'.format)})"
+            f"({tell_interval(evaluation.macro_f1_low, evaluation.macro_f1_high, '{:.2f}'.format)})"
         )
     return (
         f"accuracy {percent(evaluation.accuracy)} of {evaluation.n:,} {what} "
@@ -81,7 +89,7 @@ def _tell_headline(evaluation: _AnyEvaluation, what: str) -> str:
     )
 
 
-def _tell_interval(low: float | None, high: float | None, show: Callable[[float], str], *, begin: str = "") -> str:
+def tell_interval(low: float | None, high: float | None, show: Callable[[float], str], *, begin: str = "") -> str:
     """Of what is drawn: of few pictures there is none."""
     if low is None or high is None:
         return "too few pictures for an interval"

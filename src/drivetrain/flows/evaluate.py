@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +21,10 @@ from drivetrain.flows.evaluate_answers import (
 from drivetrain.flows.evaluate_corrupted import CorruptionResult, choose_sample, evaluate_corrupted
 from drivetrain.flows.evaluate_foreign import ForeignResult, evaluate_foreign, find_foreign
 from drivetrain.flows.evaluate_groups import check_by, find_groups, group_answers, tell_groups
-from drivetrain.flows.evaluate_learned import Learned, find_learned, hash_pictures
+from drivetrain.flows.evaluate_learned import Learned, find_learned
+from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.progress import Progress
+from drivetrain.runtime.parallel import callers_for, map_in_order
 from drivetrain.runtime.prediction import Answer, MultiLabelPrediction, ValuePrediction
 from drivetrain.runtime.predictor import Predictor
 from drivetrain.settings import Settings, load_settings
@@ -129,12 +132,11 @@ def evaluate(
     by = check_by(asked.by, items) if asked.by is not None else None
     _check_asked(asked, predictor, against, items)
     foreign_files = find_foreign(asked.ood, data) if asked.ood else []
-    predictions, unreadable = _predict(predictor, items, progress)
+    predictions, digests, unreadable = _predict(predictor, items, progress)
     read, answers = [item for item, _ in predictions], [answer for _, answer in predictions]
     missing = sorted(set(predictor.classes) - {name for item in read for name in items.labels_of(item)})
     if missing and predictor.task != "regression":
         notes.append(f"No readable picture of {', '.join(missing)}: nothing is known about these.")
-    digests = hash_pictures(items, read, threads=predictor.threads)
     learned = find_learned(predictor, read, digests)
     theirs = None if against is None else find_learned(against, read, digests)
     notes[:0] = _tell_learned(learned, theirs, against)
@@ -242,22 +244,33 @@ def _read(data: Path, predictor: Predictor) -> tuple[Items, list[str]]:
 
 def _predict(
     predictor: Predictor, items: Items, progress: Progress
-) -> tuple[list[tuple[Item, Answer]], list[tuple[str, str]]]:
-    """Answers of what can be read; path and reason of what cannot."""
+) -> tuple[list[tuple[Item, Answer]], list[bytes], list[tuple[str, str]]]:
+    """Answers of what can be read, and the sha256 of each file; path and reason of what cannot."""
+
+    def work(item: Item) -> tuple[Answer, bytes] | UnreadablePicture:
+        name = str(items.file(item))
+        try:
+            data = read_picture_file(items.file(item), name=name, limits=predictor.limits)
+            return predictor.predict(data, name=name), hashlib.sha256(data).digest()
+        except UnreadablePicture as exc:
+            return exc
+
     predictions: list[tuple[Item, Answer]] = []
+    digests: list[bytes] = []
     unreadable = [*items.unusable]
     with progress.task("Predicting", total=len(items)) as advance:
-        answers = predictor.predict_many([items.file(item) for item in items])
-        for item, answer in zip(items, answers, strict=True):
-            if isinstance(answer, UnreadablePicture):
-                unreadable.append((item.path, answer.reason))
+        found = map_in_order(work, items, threads=callers_for(predictor.threads))
+        for item, one in zip(items, found, strict=True):
+            if isinstance(one, UnreadablePicture):
+                unreadable.append((item.path, one.reason))
             else:
-                predictions.append((item, answer))
+                predictions.append((item, one[0]))
+                digests.append(one[1])
             advance(1)
     if not predictions:
         got = f"{len(unreadable)} pictures, none of which can be read"
         raise InvalidInput("DATA", got=got, want="one readable picture at least")
-    return predictions, unreadable
+    return predictions, digests, unreadable
 
 
 def _check_labels(items: Items, predictor: Predictor) -> None:

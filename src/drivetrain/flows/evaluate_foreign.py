@@ -37,10 +37,10 @@ class ForeignResult:
     unreadable: tuple[tuple[str, str], ...]  # (path, reason)
 
     def tell_mistaken(self) -> str:
-        """How many were mistaken for what it knows, so that it decided them by itself."""
+        """How many it took for what it knows, and decided by itself."""
         if n := self.deferred.n - self.deferred.hits:
-            return f"{n:,} of {self.deferred.n:,} were mistaken for what it knows, and decided by itself."
-        return "None was mistaken for what it knows: every one was left to a person."
+            return f"Of these {self.deferred.n:,} it decided {n:,} by itself."
+        return "It decided none of them by itself: every one was left to a person."
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from drivetrain.data.items import Item, Items
+from drivetrain.data.items import Item
 from drivetrain.data.lineage import digest_items
 from drivetrain.flows.trained_on import TRAINED_ON, mark_trained
-from drivetrain.runtime.parallel import callers_for, map_in_order
 from drivetrain.runtime.predictor import Predictor
 
-__all__ = ["Learned", "find_learned", "hash_pictures"]
+__all__ = ["Learned", "find_learned"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,18 +63,6 @@ class Learned:
                 "that they agree with it shows nothing."
             )
         return notes
-
-
-def hash_pictures(items: Items, read: Sequence[Item], *, threads: int) -> list[bytes]:
-    """sha256 of each file; of nothing where it has gone since it was predicted."""
-
-    def work(item: Item) -> bytes:
-        try:
-            return hashlib.sha256(items.file(item).read_bytes()).digest()
-        except OSError:
-            return hashlib.sha256().digest()
-
-    return list(map_in_order(work, read, threads=callers_for(threads)))
 
 
 def find_learned(predictor: Predictor, read: Sequence[Item], digests: Sequence[bytes]) -> Learned:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -158,8 +158,8 @@ def _evaluation(card: ModelCard) -> list[str]:
         f"**{percent(told.accuracy)} of {told.n:,} {_md(card.pictures)}** were named right "
         f"(95 % interval {percent(told.accuracy_low, unit='')} to {percent(told.accuracy_high)}).",
         f"Balanced accuracy {percent(told.balanced_accuracy)}, macro F1 {told.macro_f1:.3f}, "
-        f"log loss {_loss(told.log_loss, told.log_loss_low, told.log_loss_high)}, "
-        f"Brier score {_loss(told.brier, told.brier_low, told.brier_high)}, "
+        f"log loss {_drawn(told.log_loss, told.log_loss_low, told.log_loss_high, '{:.3f}'.format)}, "
+        f"Brier score {_drawn(told.brier, told.brier_low, told.brier_high, '{:.3f}'.format)}, "
         f"calibration error {percent(told.ece)}.",
         _table(["class", "pictures", "recall", "precision", "F1"], rows),
         "## When it defers",
@@ -169,11 +169,6 @@ def _evaluation(card: ModelCard) -> list[str]:
         f"{_share(alone.error, alone.error_low, alone.error_high)}. "
         f"It took {told.ood.n_flagged:,} of all, {percent(told.ood.rate)}, for something it does not know.",
     ]
-
-
-def _loss(value: float, low: float | None, high: float | None) -> str:
-    """Without an interval where too few pictures were measured for one."""
-    return f"{value:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})")
 
 
 def _tell_labels(card: ModelCard, told: MultiLabelEvaluation) -> list[str]:
@@ -216,10 +211,10 @@ def _tell_values(card: ModelCard, told: ValueEvaluation) -> list[str]:
     rows = [
         [
             _md(row.name),
-            _number(row.mae, row.mae_low, row.mae_high),
-            _number(row.rmse, row.rmse_low, row.rmse_high),
+            _drawn(row.mae, row.mae_low, row.mae_high, number),
+            _drawn(row.rmse, row.rmse_low, row.rmse_high, number),
             _score(row.r2, row.r2_low, row.r2_high),
-            _number(row.bias, row.bias_low, row.bias_high),
+            _drawn(row.bias, row.bias_low, row.bias_high, number),
             _share(row.covered, row.covered_low, row.covered_high),
         ]
         for row in told.per_value
@@ -289,13 +284,12 @@ def _share(value: float | None, low: float, high: float) -> str:
 
 
 def _score(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.2f}" + ("" if low is None else f" ({low:.2f} to {high:.2f})")
+    return "–" if value is None else _drawn(value, low, high, "{:.2f}".format)
 
 
-def _number(value: float, low: float | None, high: float | None) -> str:
-    return number(value) + ("" if low is None else f" ({number(low)} to {number(high)})")
+def _drawn(value: float, low: float | None, high: float | None, show: Callable[[float], str]) -> str:
+    """Without an interval where too few pictures were measured for one."""
+    return show(value) if low is None or high is None else f"{show(value)} ({show(low)} to {show(high)})"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

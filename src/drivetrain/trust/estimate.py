@@ -23,9 +23,7 @@ __all__ = [
     "wilson_interval",
 ]
 
-LEAST_DRAWN = (
-    30  # pictures: of fewer a bootstrap gives too narrow an interval, and of one, or of like ones, none at all
-)
+LEAST_DRAWN = 30  # pictures: of fewer, a bootstrap interval is too narrow; of one, or of like ones, it has no width
 _BLOCK_VALUES = 2_000_000  # values drawn at a time: 16 MB, whatever the number of pictures
 _MOST_COUNTS, _LEAST_REPEATS = 40_000_000, 200
 
