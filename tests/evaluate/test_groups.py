@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from drivetrain.flows.evaluate import EvaluateConfig, EvaluateResult, evaluate
 from drivetrain.progress import SilentProgress
 from drivetrain.runtime.predictor import Predictor
 from drivetrain.settings import Settings
+from drivetrain.trust.evaluation import Evaluation
 
 from .conftest import SITES, plain
 
@@ -96,3 +98,58 @@ def test_the_column_group_is_one_too(model: Predictor, picture_folder: Callable[
     assert told is not None
     assert [(group.name, group.n) for group in told.groups] == [("g0", 12), ("g1", 12)]
     assert told.n_comparisons == 3
+
+
+@pytest.fixture(scope="module")
+def bursts(picture_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """36 pictures of nine bursts; each burst of the second place is called by a wrong name, or by its own."""
+    root = picture_folder(per_class=12, seed=9, root=tmp_path_factory.mktemp("bursts") / "data")
+    rows = ["path,label,group,place"]
+    for at, file in enumerate(sorted(root.rglob("*.png"))):
+        label = "stripes" if at // 4 == 1 else file.parent.name  # one burst of circles
+        rows.append(f"{file.parent.name}/{file.name},{label},burst {at // 4},{'ab'[at // 4 % 2]}")
+    (root / "labels.csv").write_text("\n".join(rows))
+    return root
+
+
+def test_bursts_count_for_less_everywhere(model: Predictor, bursts: Path, foreign: Path, tmp_path: Path) -> None:
+    plain_rows = (bursts / "labels.csv").read_text().replace("group,place", "night,place")
+    alone = tmp_path / "alone"
+    shutil.copytree(bursts, alone)
+    (alone / "labels.csv").write_text(plain_rows)
+    asked = EvaluateConfig(by="place", ood=foreign, corrupt=True, sample=36)
+    told, narrow = (
+        evaluate(model, data, progress=SilentProgress(), config=asked)
+        for data in (bursts, alone)
+    )  # fmt: skip
+    assert (told.n_groups, narrow.n_groups) == (9, None)
+    [note] = [note for note in told.notes if "come in" in note]
+    assert note.startswith("The 36 pictures come in 9 groups, by the column `group` or as copies of one file.")
+    assert note.endswith("Of fewer than 30 groups some intervals cannot be had at all.")
+    assert not any("come in" in note for note in narrow.notes)
+    assert isinstance(told.evaluation, Evaluation)
+    assert isinstance(narrow.evaluation, Evaluation)
+    assert told.evaluation.accuracy == narrow.evaluation.accuracy < 1
+    assert told.evaluation.accuracy_low < narrow.evaluation.accuracy_low
+    assert (told.evaluation.brier_low, narrow.evaluation.brier_low is None) == (None, False)
+    assert told.evaluation.deferral.n_counted < narrow.evaluation.deferral.n_counted
+    for wide, tight in (
+        (told.foreign.detection.auroc_low, narrow.foreign.detection.auroc_low),  # type: ignore[union-attr]
+        (told.corruptions.clean.accuracy.low, narrow.corruptions.clean.accuracy.low),  # type: ignore[union-attr]
+        (told.groups.groups[0].measures[0].low, narrow.groups.groups[0].measures[0].low),  # type: ignore[union-attr]
+    ):
+        assert wide < tight
+    shown = plain(told.as_json())
+    assert (shown["n_groups"], shown["deferral"]["n_counted"]) == (9, told.evaluation.deferral.n_counted)
+
+
+def test_copies_of_one_file_are_one_group(model: Predictor, data: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copied"
+    for file in sorted(data.rglob("circle/*.png"))[:3] + sorted(data.rglob("square/*.png"))[:3]:
+        (root / file.parent.name).mkdir(parents=True, exist_ok=True)
+        for name in ("a", "b"):
+            shutil.copy(file, root / file.parent.name / f"{name}-{file.name}")
+    told = evaluate(model, root, progress=SilentProgress())
+    assert (told.evaluation.n, told.n_groups) == (12, 6)
+    assert isinstance(told.evaluation, Evaluation)
+    assert told.evaluation.deferral.n_counted <= told.evaluation.deferral.n_accepted / 2

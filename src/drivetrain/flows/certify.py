@@ -207,7 +207,7 @@ def _evaluate(predictor: Predictor, asked: Asked, calibration: Calibration) -> A
         policy.decide(logits, frozen, predictor.classes, "", style)
         for logits, frozen, style in zip(asked.logits, asked.frozen, asked.styles, strict=True)
     ]
-    return evaluate_answers(answers, asked.targets, predictor.classes)
+    return evaluate_answers(answers, asked.targets, predictor.classes, groups=asked.groups)
 
 
 def _write(

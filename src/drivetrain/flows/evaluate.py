@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from drivetrain.arrays import IntArray
 from drivetrain.data.items import Item, Items, read_items
+from drivetrain.data.split import number_groups
 from drivetrain.data.targets import LABEL_COLUMNS, split_labels, split_values
 from drivetrain.errors import InvalidConfig, InvalidInput, UnreadablePicture
 from drivetrain.flows.evaluate_against import AgainstResult, check_pair, evaluate_against
@@ -30,6 +36,7 @@ from drivetrain.runtime.predictor import Predictor
 from drivetrain.settings import Settings, load_settings
 from drivetrain.task import Task
 from drivetrain.trust.belief import Prior
+from drivetrain.trust.estimate import LEAST_DRAWN
 from drivetrain.trust.evaluation import Evaluation
 from drivetrain.trust.groups import GroupComparison
 from drivetrain.trust.promise_check import PromiseCheck, check_promise, read_promise
@@ -76,6 +83,7 @@ class EvaluateResult:
     predictions: tuple[tuple[Item, Answer], ...]
     unreadable: tuple[tuple[str, str], ...]  # (path, reason)
     notes: tuple[str, ...]
+    n_groups: int | None = None  # of pictures that are alike, by which all intervals count; None: each by itself
     learned: Learned | None = None  # what the model had of these pictures before
     promise: PromiseCheck | None = None  # where the bundle makes one promise of all its decisions
     groups: GroupComparison | None = None  # these four where they were asked for
@@ -100,6 +108,7 @@ class EvaluateResult:
         return {
             "version": self.version,
             **self.evaluation.as_json(),
+            "n_groups": self.n_groups,
             "n_trained_on": None if self.learned is None else self.learned.n_trained_on,
             **{name: part.as_json() for name, part in further.items() if part},
             "unreadable": [{"path": path, "reason": reason} for path, reason in self.unreadable],
@@ -122,7 +131,8 @@ def evaluate(
 ) -> EvaluateResult:
     """Predict every readable picture of DATA and compare with its label; then whatever else `config` asks.
 
-    Where the data marks a part as test, only that is read: the rest trained the model. `against` is a second model for
+    Where the data marks a part as test, only that is read: the rest trained the model. Pictures of one name in the
+    column `group`, and copies of one file, are alike: intervals count them so. `against` is a second model for
     the same pictures. Raises InvalidInput where the data is of another task than the model; and, naming it, for a label
     that a model does not know: it is no error of the model, nor can it be left out in silence. Raises InvalidConfig for
     what cannot be asked of this model or this data, before anything is predicted.
@@ -137,12 +147,15 @@ def evaluate(
     missing = sorted(set(predictor.classes) - {name for item in read for name in items.labels_of(item)})
     if missing and predictor.task != "regression":
         notes.append(f"No readable picture of {', '.join(missing)}: nothing is known about these.")
+    groups = _find_groups(read, digests)
+    if groups is not None:
+        notes.append(_tell_groups_of(groups))
     learned = find_learned(predictor, read, digests)
     theirs = None if against is None else find_learned(against, read, digests)
     notes[:0] = _tell_learned(learned, theirs, against)
     parts = _answer_further(
         asked,
-        _Given(predictor, against, theirs, items, predictions),
+        _Given(predictor, against, theirs, items, predictions, groups),
         by=by,
         foreign_files=foreign_files,
         settings=settings,
@@ -150,13 +163,16 @@ def evaluate(
     )
     if parts["groups"] is not None:
         notes += tell_groups(parts["groups"])
-    evaluation = evaluate_answers(answers, items.targets(read, classes=predictor.classes), predictor.classes)
+    evaluation = evaluate_answers(
+        answers, items.targets(read, classes=predictor.classes), predictor.classes, groups=groups
+    )
     return EvaluateResult(
         version=predictor.version,
         evaluation=evaluation,
         predictions=tuple(predictions),
         unreadable=tuple(sorted(unreadable)),
         notes=tuple(notes),
+        n_groups=None if groups is None else len(np.unique(groups)),
         learned=learned,
         promise=_check_promise(predictor, evaluation, learned),
         **parts,
@@ -191,6 +207,7 @@ class _Given(NamedTuple):
     theirs: Learned | None  # what the other had of the pictures
     items: Items
     predictions: list[tuple[Item, Answer]]
+    groups: IntArray | None  # (n,): pictures of one number are alike
 
 
 def _answer_further(
@@ -203,7 +220,7 @@ def _answer_further(
     progress: Progress,
 ) -> dict[str, Any]:
     """The parts of a result that were asked for, by their field; None for the others."""
-    predictor, against, theirs, items, predictions = given
+    predictor, against, theirs, items, predictions, groups = given
     read, answers = [item for item, _ in predictions], [answer for _, answer in predictions]
     parts: dict[str, Any] = dict.fromkeys(("groups", "foreign", "corruptions", "against"))
     if by is not None:
@@ -216,16 +233,28 @@ def _answer_further(
             threads=predictor.threads,
             progress=progress,
         )
-        parts["groups"] = group_answers(by, found, answers, read)
+        parts["groups"] = group_answers(by, found, answers, read, groups)
     if asked.ood:
-        parts["foreign"] = evaluate_foreign(predictor, asked.ood, foreign_files, answers, progress=progress)
+        parts["foreign"] = evaluate_foreign(
+            predictor, asked.ood, foreign_files, answers, known_groups=groups, progress=progress
+        )
     if against is not None:
         parts["against"] = evaluate_against(
-            predictor, against, items, predictions, learned=theirs, prior=asked.prior, progress=progress
+            predictor,
+            against,
+            items,
+            predictions,
+            groups=groups,
+            learned=theirs,
+            prior=asked.prior,
+            progress=progress,
         )
     if asked.corrupt:
         sample = choose_sample(items, read, size=asked.sample, seed=asked.seed)
-        parts["corruptions"] = evaluate_corrupted(predictor, items, sample, seed=asked.seed, progress=progress)
+        group_of = None if groups is None else {item.path: int(of) for item, of in zip(read, groups, strict=True)}
+        parts["corruptions"] = evaluate_corrupted(
+            predictor, items, sample, group_of=group_of, seed=asked.seed, progress=progress
+        )
     return parts
 
 
@@ -271,6 +300,24 @@ def _predict(
         got = f"{len(unreadable)} pictures, none of which can be read"
         raise InvalidInput("DATA", got=got, want="one readable picture at least")
     return predictions, digests, unreadable
+
+
+def _find_groups(read: Sequence[Item], digests: Sequence[bytes]) -> IntArray | None:
+    """(n,): pictures of one name in the column `group` and copies of one file share a number; None where none does."""
+    paths_of: dict[bytes, list[str]] = defaultdict(list)
+    for item, digest in zip(read, digests, strict=True):
+        paths_of[digest].append(item.path)
+    numbers = number_groups(read, [paths for paths in paths_of.values() if len(paths) > 1])
+    return None if len({*numbers}) == len(numbers) else np.array(numbers, dtype=np.int64)
+
+
+def _tell_groups_of(groups: IntArray) -> str:
+    n, g = len(groups), len(np.unique(groups))
+    few = f" Of fewer than {LEAST_DRAWN} groups some intervals cannot be had at all." if g < LEAST_DRAWN <= n else ""
+    return (
+        f"The {n:,} pictures come in {g:,} {'group' if g == 1 else 'groups'}, by the column `group` or as copies of "
+        f"one file. Those of a group are alike and say less than as many others: every interval here heeds it.{few}"
+    )
 
 
 def _check_labels(items: Items, predictor: Predictor) -> None:

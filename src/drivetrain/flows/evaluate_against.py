@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.data.items import Item, Items
 from drivetrain.errors import InvalidConfig, InvalidInput, UnreadablePicture
@@ -89,35 +87,40 @@ def evaluate_against(
     items: Items,
     predictions: Sequence[tuple[Item, Answer]],
     *,
+    groups: IntArray | None = None,
     learned: Learned | None = None,
     prior: Prior | None,
     progress: Progress,
 ) -> AgainstResult:
-    """Predict the same pictures with the reference, and compare picture by picture, by group where groups are given.
+    """Predict the same pictures with the reference, and compare picture by picture.
 
-    `learned` is what the reference had of the pictures before.
+    groups (n,) say which of the predictions belong together; the comparison counts by them. `learned` is what the
+    reference had of the pictures before.
     """
     answers: list[Answer] = []
-    pairs: list[tuple[Item, Answer]] = []
+    rows: list[int] = []
     with progress.task(f"Predicting with {against.name}", total=len(predictions)) as advance:
         found = against.predict_many([items.file(item) for item, _ in predictions])
-        for pair, answer in zip(predictions, found, strict=True):
+        for row, answer in enumerate(found):
             if not isinstance(answer, UnreadablePicture):
-                pairs.append(pair)
+                rows.append(row)
                 answers.append(answer)
             advance(1)
-    if not pairs:
+    if not rows:
         raise InvalidInput("DATA", got="no picture that both models can read", want="one at least")
-    read = [item for item, _ in pairs]
-    scores, than = score_answers([answer for _, answer in pairs], read), score_answers(answers, read)
+    read = [predictions[row][0] for row in rows]
+    alike = None if groups is None else groups[rows]
+    scores, than = score_answers([predictions[row][1] for row in rows], read), score_answers(answers, read)
     reference = against.name if against.name != predictor.name else against.version
-    comparison = _compare(scores, than, against, reference=reference, groups=_number_groups(read))
+    comparison = _compare(scores, than, against, reference=reference, groups=alike)
     counted = comparison.counted
     return AgainstResult(
         name=against.name,
         version=against.version,
         n_trained_on=None if learned is None else learned.n_trained_on,
-        evaluation=evaluate_answers(answers, items.targets(read, classes=against.classes), against.classes),
+        evaluation=evaluate_answers(
+            answers, items.targets(read, classes=against.classes), against.classes, groups=alike
+        ),
         comparison=comparison,
         belief=prior.update(counted * comparison.n_better, counted * comparison.n_worse) if prior else None,
         won=tuple(item.path for item, gain in zip(read, scores - than, strict=True) if gain > 0),
@@ -140,12 +143,3 @@ def _compare(
         is_loss=is_loss,
         groups=groups,
     )
-
-
-def _number_groups(read: Sequence[Item]) -> IntArray | None:
-    """(n,); a picture without a group stands by itself. None where no picture has one."""
-    if all(item.group is None for item in read):
-        return None
-    names = [("group", item.group) if item.group is not None else ("path", item.path) for item in read]
-    numbers = {name: at for at, name in enumerate(dict.fromkeys(names))}
-    return np.array([numbers[name] for name in names], dtype=np.int64)

@@ -79,22 +79,30 @@ def _share_right(answer: Answer, item: Item) -> float:
 
 
 @overload
-def evaluate_answers(answers: Sequence[Prediction], targets: IntArray, classes: Sequence[str]) -> Evaluation: ...
+def evaluate_answers(
+    answers: Sequence[Prediction], targets: IntArray, classes: Sequence[str], groups: IntArray | None = None
+) -> Evaluation: ...
 
 
 @overload
 def evaluate_answers(
-    answers: Sequence[Answer], targets: IntArray | FloatArray, classes: Sequence[str]
+    answers: Sequence[Answer],
+    targets: IntArray | FloatArray,
+    classes: Sequence[str],
+    groups: IntArray | None = None,
 ) -> AnyEvaluation: ...
 
 
 def evaluate_answers(
-    answers: Sequence[Answer], targets: IntArray | FloatArray, classes: Sequence[str]
+    answers: Sequence[Answer],
+    targets: IntArray | FloatArray,
+    classes: Sequence[str],
+    groups: IntArray | None = None,
 ) -> AnyEvaluation:
     """The numbers of answers (n), decisions and all, as they were given, to pictures whose targets are known.
 
     All answers are of one kind, which is that of the evaluation. targets are (n,) of classes, (n, k) of 0 and 1, or
-    (n, m) values; classes name the outputs.
+    (n, m) values; classes name the outputs. Pictures of one number in groups (n,) are alike, and intervals heed it.
     """
     if not answers:
         raise InvalidInput("answers", got="none", want="one at least")
@@ -111,6 +119,7 @@ def evaluate_answers(
             decided=_mark_labels(answers, lambda answer, name: answer.decisions[name] != "defer"),
             flagged=flagged,
             shifted=shifted,
+            groups=groups,
         )
     if isinstance(answers[0], ValuePrediction):
         return evaluate_values(
@@ -121,6 +130,7 @@ def evaluate_answers(
             accepted=accepted,
             flagged=flagged,
             shifted=shifted,
+            groups=groups,
         )
     return evaluate_predictions(
         stack_answers(answers),
@@ -129,6 +139,7 @@ def evaluate_answers(
         accepted=accepted,
         flagged=flagged,
         shifted=shifted,
+        groups=groups,
     )
 
 

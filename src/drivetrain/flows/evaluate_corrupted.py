@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -84,9 +84,18 @@ def open_small(data: bytes, *, name: str, limits: DecodeLimits, side: int) -> Im
 
 
 def evaluate_corrupted(
-    predictor: Predictor, items: Items, sample: Sequence[Item], *, seed: int, progress: Progress
+    predictor: Predictor,
+    items: Items,
+    sample: Sequence[Item],
+    *,
+    group_of: Mapping[str, int] | None = None,
+    seed: int,
+    progress: Progress,
 ) -> CorruptionResult:
-    """Predict each picture of the sample in every one of CONDITIONS; the first one tells how long all will take."""
+    """Predict each picture of the sample in every one of CONDITIONS; the first one tells how long all will take.
+
+    group_of: path -> number; pictures of one number are alike.
+    """
     side = max(_LEAST_SIDE, predictor.preprocess.size * 8 // 7)
 
     def work(item: Item) -> BoolArray | None:
@@ -115,13 +124,16 @@ def evaluate_corrupted(
             advance(len(CONDITIONS))
     if not rows:
         raise InvalidInput("DATA", got="no picture that can still be read", want="one at least")
+    groups = None if group_of is None else np.array([group_of[path] for path in kept], dtype=np.int64)
     right, flagged, deferred = np.stack(rows).transpose(1, 2, 0)  # (3, conditions, n)
     return CorruptionResult(
         n=len(rows),
         seed=seed,
         sample=tuple(kept),
         conditions=tuple(
-            measure_condition(kind, strength, right=right[at], flagged=flagged[at], deferred=deferred[at])
+            measure_condition(
+                kind, strength, right=right[at], flagged=flagged[at], deferred=deferred[at], groups=groups
+            )
             for at, (kind, strength) in enumerate(CONDITIONS)
         ),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from drivetrain.arrays import IntArray
 from drivetrain.data.items import picture_files
 from drivetrain.errors import InvalidInput, NotFound, UnreadablePicture
 from drivetrain.progress import Progress
@@ -73,9 +74,18 @@ def find_foreign(folder: Path, data: Path) -> list[Path]:
 
 
 def evaluate_foreign(
-    predictor: Predictor, folder: Path, files: Sequence[Path], known: Sequence[Answer], *, progress: Progress
+    predictor: Predictor,
+    folder: Path,
+    files: Sequence[Path],
+    known: Sequence[Answer],
+    *,
+    known_groups: IntArray | None = None,
+    progress: Progress,
 ) -> ForeignResult:
-    """Predict `files` below `folder` and hold their scores against those of the answers to known pictures."""
+    """Predict `files` below `folder` and hold their scores against those of the answers to known pictures (n).
+
+    known_groups (n,) say which of the known belong together.
+    """
     told: list[tuple[str, Answer]] = []
     unreadable: list[tuple[str, str]] = []
     with progress.task("Predicting what is foreign", total=len(files)) as advance:
@@ -92,16 +102,16 @@ def evaluate_foreign(
     known_scores, foreign_scores = (np.array([one.ood_score for one in of]) for of in (known, answers))
     return ForeignResult(
         folder=str(folder),
-        detection=measure_detection(known_scores, foreign_scores),
+        detection=measure_detection(known_scores, foreign_scores, known_groups=known_groups),
         unknown=_rate(answers, "unknown"),
         shifted=_rate(answers, "shifted"),
         deferred=Rate.of(np.array([answer.decision == "defer" for answer in answers])),
-        known_unknown=_rate(known, "unknown"),
+        known_unknown=_rate(known, "unknown", known_groups),
         scores=tuple(foreign_scores.tolist()),
         mistaken=tuple(told[at] for at in np.argsort(foreign_scores, kind="stable")[:_MOST_MISTAKEN].tolist()),
         unreadable=tuple(unreadable),
     )
 
 
-def _rate(answers: Sequence[Answer], reason: str) -> Rate:
-    return Rate.of(np.array([reason in answer.reasons for answer in answers]))
+def _rate(answers: Sequence[Answer], reason: str, groups: IntArray | None = None) -> Rate:
+    return Rate.of(np.array([reason in answer.reasons for answer in answers]), groups)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from drivetrain.arrays import BoolArray, FloatArray
+from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.data.items import LABELS_FILE, Item, Items
 from drivetrain.errors import InvalidConfig, InvalidInput
 from drivetrain.flows.evaluate_answers import is_right, mark_answers, score_answers
@@ -86,15 +86,18 @@ def _group_by_style(survey: Survey, n: int) -> dict[str, BoolArray]:
 
 
 def group_answers(
-    by: str, groups: dict[str, BoolArray], answers: Sequence[Answer], read: Sequence[Item]
+    by: str, groups: dict[str, BoolArray], answers: Sequence[Answer], read: Sequence[Item], alike: IntArray | None
 ) -> GroupComparison:
-    """Accuracy, or error where a value is measured, deferral and flags of each group beside the others'."""
+    """Accuracy, or error where a value is measured, deferral and flags of each group beside the others'.
+
+    `alike` (n,) says which pictures belong together, whatever the groups.
+    """
     marks = mark_answers(answers)
     told: dict[str, BoolArray | FloatArray] = {"deferred": marks.deferred, "flagged": marks.flagged}
     if isinstance(answers[0], ValuePrediction):
-        return compare_groups(groups, {"error": -score_answers(answers, read)} | told, by=by)
+        return compare_groups(groups, {"error": -score_answers(answers, read)} | told, by=by, alike=alike)
     right = np.array([is_right(answer, item) for answer, item in zip(answers, read, strict=True)], dtype=np.bool_)
-    return compare_groups(groups, {"accuracy": right} | told, by=by)
+    return compare_groups(groups, {"accuracy": right} | told, by=by, alike=alike)
 
 
 def tell_groups(compared: GroupComparison) -> list[str]:

@@ -130,7 +130,9 @@ def export_learner(learn: VisionLearner, path: Path) -> Path:
             tensors={name: value.detach().cpu().numpy() for name, value in learn.model.state_dict().items()},
             classes=classes,
             calibration=calibration,
-            evaluation=evaluate_answers(answers, np.stack([row.target for row in asked.valid]), classes),
+            evaluation=evaluate_answers(
+                answers, np.stack([row.target for row in asked.valid]), classes, groups=_group_valid(asked)
+            ),
             candidates=_list_candidates(asked, policy, learn.task, _limits(settings)),
             fixture_source="validation",
             training=describe_learner(learn, n_train=len(asked.train), n_valid=len(asked.valid)),
@@ -232,9 +234,14 @@ def _write_label(target: NDArray[Any], learn: VisionLearner) -> str:
     return clean_label(text, task=learn.task, where="label")
 
 
+def _group_valid(asked: _Asked) -> IntArray:
+    """(n,): copies among the held-out pictures share a number."""
+    groups: IntArray = asked.copies.clusters[len(asked.train) :]
+    return groups
+
+
 def _calibrate(learn: VisionLearner, asked: _Asked) -> Calibration:
     train, valid = asked.train, asked.valid
-    groups: IntArray = asked.copies.clusters[len(train) :]
     labels, known = np.stack([row.target for row in train]), None
     if learn.task == "classification":
         known = np.stack([train[row].logits for row in choose_known(labels, outputs=len(learn.names))])
@@ -246,7 +253,7 @@ def _calibrate(learn: VisionLearner, asked: _Asked) -> Calibration:
         valid_labels=np.stack([row.target for row in valid]),
         valid_logits=np.stack([row.logits for row in valid]),
         known_logits=known,
-        valid_groups=groups,
+        valid_groups=_group_valid(asked),
         train_styles=np.stack([row.style for row in train]),
         valid_styles=np.stack([row.style for row in valid]),
         class_names=tuple(learn.names),

@@ -286,7 +286,7 @@ def _judge(run: _Run, fitted: Fitted, data: TrainData) -> _Judged:
     paths = [item.path for item in valid.items]
     return _Judged(
         calibration=calibration,
-        evaluation=evaluate_answers(answers, valid.targets, classes),
+        evaluation=evaluate_answers(answers, valid.targets, classes, groups=valid.groups),
         interpretation=interpret_answers(answers, valid.targets, paths=paths, classes=classes),
     )
 

@@ -12,7 +12,8 @@ from scipy.special import bdtr
 from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.errors import InvalidInput
 from drivetrain.task import Task
-from drivetrain.trust.paired import CONFIDENCE, PairedPieces, bca_interval, mcnemar_mid_p, tango_interval
+from drivetrain.trust.paired import bca_interval, flip_signs, mcnemar_mid_p, tango_interval
+from drivetrain.trust.pieces import CONFIDENCE, Pieces
 
 __all__ = ["SCORE_NAMES", "Comparison", "compare_predictions", "compare_right", "compare_scores", "score_pictures"]
 
@@ -160,19 +161,19 @@ def compare_right(
     leaves, never for more than they are, and Student's t takes the groups' number: over 48 simulated cases 93 to 100 %
     of such intervals held the truth, of bootstrapped ones 33 to 99 %. P-value: McNemar's mid-p, which kept its level in
     all 9,595 cases of Fagerland et al. 2013, where the exact test wasted power; with groups, sign flips.
-    Sources: those of `trust.paired`. Raises InvalidInput where lengths differ or are 0.
+    Sources: those of `trust.paired` and `trust.pieces`. Raises InvalidInput where lengths differ or are 0.
     """
     if right.dtype != np.bool_ or reference_right.dtype != np.bool_:
         raise InvalidInput("right", got=f"{right.dtype} and {reference_right.dtype}", want="bool, one a picture")
     gains = _subtract(right, reference_right)
-    pieces = PairedPieces.of(gains, groups)
+    pieces = Pieces.of(gains, groups)
     n, n_better, n_worse = len(gains), int((gains > 0).sum()), int((gains < 0).sum())
     if pieces.is_single:
         quantile, counted = NormalDist().inv_cdf((1 + CONFIDENCE) / 2), 1.0
         p_value, test = mcnemar_mid_p(n_better, n_worse), _MID_P
     else:
         quantile, counted = pieces.t_quantile(), 1 / pieces.design_effect(gains)
-        p_value, test = pieces.flip_signs(), "sign flips by group"
+        p_value, test = flip_signs(pieces), "sign flips by group"
     low, high = tango_interval(n_better * counted, n_worse * counted, n * counted, quantile=quantile)
     return Comparison(
         score="accuracy",
@@ -213,7 +214,7 @@ def compare_scores(
     Tibshirani 1993, chapters 14 and 15. Raises InvalidInput where lengths differ, or on one picture or group alone.
     """
     gains = _subtract(scores, reference_scores)
-    pieces = PairedPieces.of(gains, groups)
+    pieces = Pieces.of(gains, groups)
     if len(pieces.sums) == 1:
         raise InvalidInput("scores", got="one picture or one group", want="two or more: one alone has no spread")
     low, high = bca_interval(pieces, seed=seed)
@@ -230,7 +231,7 @@ def compare_scores(
         gain=float(gains.mean()),
         low=min(low, float(gains.mean()) - half),
         high=max(high, float(gains.mean()) + half),
-        p_value=pieces.flip_signs(seed=seed),
+        p_value=flip_signs(pieces, seed=seed),
         n_better=int((gains > 0).sum()),
         n_worse=int((gains < 0).sum()),
         interval=f"BCa bootstrap of {'pictures' if pieces.is_single else 'groups'}, at least Student's t",

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 
-from drivetrain.arrays import FloatArray
+from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.errors import InvalidInput
 from drivetrain.trust.estimate import LEAST_DRAWN, draw_counts, wilson_interval
+from drivetrain.trust.pieces import count_independent, count_pieces
 
 __all__ = ["Detection", "measure_detection"]
 
@@ -24,7 +25,7 @@ _BLOCK_VALUES = 2_000_000  # drawn values at a time: 16 MB each of a handful of 
 class Detection:
     """Foreign pictures against known ones by a score that is higher for stranger ones; 95 % intervals.
 
-    Those of AUPR, which are drawn alone, are None where either side has fewer than LEAST_DRAWN pictures.
+    Those of AUPR, which are drawn alone, are None where either side has fewer than LEAST_DRAWN pictures, or groups.
     """
 
     n_known: int
@@ -47,8 +48,17 @@ class Detection:
         return asdict(self)
 
 
-def measure_detection(known: FloatArray, foreign: FloatArray, *, repeats: int = _REPEATS, seed: int = 0) -> Detection:
+def measure_detection(
+    known: FloatArray,
+    foreign: FloatArray,
+    *,
+    known_groups: IntArray | None = None,
+    repeats: int = _REPEATS,
+    seed: int = 0,
+) -> Detection:
     """Measure scores (n,) of known pictures and (m,) of foreign ones; higher is stranger.
+
+    known_groups (n,) say which of the known are alike: these are drawn together.
 
     The numbers are scikit-learn's. Intervals: percentile bootstrap that draws known and foreign pictures apart; those
     of AUROC and FPR95 span a score interval too, so that a perfect score on few pictures is not told as certain.
@@ -63,14 +73,17 @@ def measure_detection(known: FloatArray, foreign: FloatArray, *, repeats: int = 
     told = ranking.measure(np.ones((1, n)), np.ones((1, m)))
     rows = [
         ranking.measure(*drawn)
-        for drawn in zip(_draw(n, n + m, repeats, [seed, 0]), _draw(m, n + m, repeats, [seed, 1]), strict=True)
+        for drawn in zip(
+            _draw(n, n + m, repeats, [seed, 0], known_groups), _draw(m, n + m, repeats, [seed, 1]), strict=True
+        )
     ]
     ends = np.quantile(np.concatenate(rows), [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2], axis=0)  # (2, 4)
     values = {name: float(value) for name, value in zip(_NAMES, told[0], strict=True)}
     spans = {name: (float(low), float(high)) for name, low, high in zip(_NAMES, *ends, strict=True)}
-    auroc = _span(spans["auroc"], _auroc_interval(values["auroc"], n, m))
+    counted = max(1.0, count_independent(_share_stranger(known, foreign), known_groups))
+    auroc = _span(spans["auroc"], _auroc_interval(values["auroc"], counted, m))
     fpr95 = _span(spans["fpr95"], wilson_interval(round(values["fpr95"] * m), m))
-    is_drawn = min(n, m) >= LEAST_DRAWN
+    is_drawn = min(count_pieces(n, known_groups), m) >= LEAST_DRAWN
     to_foreign, to_known = (spans[name] if is_drawn else (None, None) for name in ("aupr_foreign", "aupr_known"))
     return Detection(
         n_known=n,
@@ -108,14 +121,15 @@ class _Ranking(NamedTuple):
     def measure(self, known: FloatArray, foreign: FloatArray) -> FloatArray:
         """(r, 4) numbers in the order of _NAMES; known (r, n) and foreign (r, m) say how often each was drawn."""
         weights = np.concatenate([known, foreign], axis=1)[:, self.order]
-        n, m = float(known[0].sum()), float(foreign[0].sum())
+        n, m = known.sum(axis=1), foreign.sum(axis=1)  # (r,): of whole groups not always as many
         # (r, g) pictures as strange as each of the g different scores, or stranger
         known_above = np.cumsum(weights * self.is_known, axis=1)[:, self.ends]
         foreign_above = np.cumsum(weights * ~self.is_known, axis=1)[:, self.ends]
         known_here, foreign_here = (np.diff(of, axis=1, prepend=0) for of in (known_above, foreign_above))
-        known_left, foreign_left = n - known_above + known_here, m - foreign_above + foreign_here  # no stranger
+        known_left = n[:, None] - known_above + known_here  # no stranger
+        foreign_left = m[:, None] - foreign_above + foreign_here
         auroc = (known_here * (foreign_above - foreign_here / 2)).sum(axis=1) / (n * m)
-        is_enough = 20 * known_left >= 19 * n  # 95 %, in whole numbers
+        is_enough = 20 * known_left >= 19 * n[:, None]  # 95 %, in whole numbers
         last = is_enough.shape[1] - 1 - is_enough[:, ::-1].argmax(axis=1)  # the smallest score that accepts so many
         fpr95 = foreign_left[np.arange(len(last)), last] / m
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -126,9 +140,9 @@ class _Ranking(NamedTuple):
         return np.stack([auroc, fpr95, aupr_foreign, aupr_known], axis=1)
 
 
-def _draw(n: int, width: int, repeats: int, seed: list[int]) -> list[FloatArray]:
+def _draw(n: int, width: int, repeats: int, seed: list[int], groups: IntArray | None = None) -> list[FloatArray]:
     """Blocks of (r, n) counts, so many rows that r tables of `width` fit the memory meant for them."""
-    counts = draw_counts(n, repeats=repeats, seed=int(np.random.default_rng(seed).integers(2**31)))
+    counts = draw_counts(n, repeats=repeats, seed=int(np.random.default_rng(seed).integers(2**31)), groups=groups)
     rows = max(1, _BLOCK_VALUES // width)
     return [counts[at : at + rows].astype(np.float64) for at in range(0, len(counts), rows)]
 
@@ -137,7 +151,14 @@ def _span(first: tuple[float, float], second: tuple[float, float]) -> tuple[floa
     return min(first[0], second[0]), max(first[1], second[1])
 
 
-def _auroc_interval(auroc: float, n: int, m: int) -> tuple[float, float]:
+def _share_stranger(known: FloatArray, foreign: FloatArray) -> FloatArray:
+    """(n,): for each known picture the share of the foreign that look stranger; equal scores count half."""
+    ranked = np.sort(foreign)
+    above = len(foreign) - (np.searchsorted(ranked, known, "left") + np.searchsorted(ranked, known, "right")) / 2
+    return np.asarray(above / len(foreign), dtype=np.float64)
+
+
+def _auroc_interval(auroc: float, n: float, m: int) -> tuple[float, float]:
     """Score interval of an area, never of no width but at n = m = 1."""
     z, middle = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2), (n + m) / 2 - 1
 

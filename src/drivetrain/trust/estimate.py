@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from drivetrain.arrays import BoolArray, FloatArray
+from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.errors import InvalidInput
+from drivetrain.trust.pieces import count_independent, count_pieces
 
 __all__ = [
     "LEAST_DRAWN",
@@ -23,14 +24,17 @@ __all__ = [
     "wilson_interval",
 ]
 
-LEAST_DRAWN = 30  # pictures: of fewer, a bootstrap interval is too narrow; of one, or of like ones, it has no width
+LEAST_DRAWN = 30  # pictures, or groups of them: a bootstrap interval of fewer is too narrow; of one it has no width
 _BLOCK_VALUES = 2_000_000  # values drawn at a time: 16 MB, whatever the number of pictures
 _MOST_COUNTS, _LEAST_REPEATS = 40_000_000, 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """A share of n things, with Wilson's 95 % interval; a share of nothing is None, with the interval (0, 1)."""
+    """A share of n things, with Wilson's 95 % interval; a share of nothing is None, with the interval (0, 1).
+
+    Where they are pictures that come in groups, the interval is that of as many as `count_independent` says.
+    """
 
     hits: int
     n: int
@@ -39,19 +43,20 @@ class Rate:
     high: float
 
     @classmethod
-    def of(cls, marks: BoolArray) -> Rate:
-        """The share of true ones among marks (n,)."""
+    def of(cls, marks: BoolArray, groups: IntArray | None = None) -> Rate:
+        """The share of true ones among marks (n,); groups (n,) where pictures of one group are alike."""
         hits, n = int(marks.sum()), len(marks)
-        low, high = wilson_interval(hits, n)
+        worth = count_independent(marks, groups) / n if n else 1.0  # of a picture
+        low, high = wilson_interval(hits * worth, n * worth)
         return cls(hits=hits, n=n, share=hits / n if n else None, low=low, high=high)
 
 
-def wilson_interval(hits: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(hits: float, n: float, *, confidence: float = 0.95) -> tuple[float, float]:
     """Interval for a share, from `hits` of `n`; within [0, 1] and never of zero width.
 
     n = 0 says nothing, so it gives (0, 1). Unlike the textbook interval it holds up for small n and
-    for shares near 0 and 1. Source: Wilson 1927; Brown, Cai and DasGupta 2001, section 3.1.1.
-    Raises InvalidInput unless 0 <= hits <= n and 0 < confidence < 1.
+    for shares near 0 and 1. Fractions are of pictures counted by their likeness. Source: Wilson 1927; Brown, Cai and
+    DasGupta 2001, section 3.1.1. Raises InvalidInput unless 0 <= hits <= n and 0 < confidence < 1.
     """
     _check_confidence(confidence)
     if not 0 <= hits <= n:
@@ -66,13 +71,23 @@ def wilson_interval(hits: int, n: int, *, confidence: float = 0.95) -> tuple[flo
     return (0.0 if hits == 0 else middle - half), (1.0 if hits == n else middle + half)
 
 
-def mean_with_interval(name: str, values: FloatArray) -> dict[str, Any]:
+def mean_with_interval(name: str, values: FloatArray, groups: IntArray | None = None) -> dict[str, Any]:
     """{name, name_low, name_high}: the mean of values (n,) and the ends of its bootstrap interval, as fields.
 
-    The ends are None for fewer than LEAST_DRAWN values.
+    Whole groups (n,) are drawn. The ends are None for fewer than LEAST_DRAWN values, or groups.
     """
-    low, high = bootstrap_interval(values) if len(values) >= LEAST_DRAWN else (None, None)
+    low, high = None, None
+    if count_pieces(len(values), groups) >= LEAST_DRAWN:
+        low, high = bootstrap_interval(values) if groups is None else _group_interval(values, groups)
     return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
+
+
+def _group_interval(values: FloatArray, groups: IntArray, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of the mean, whole groups drawn."""
+    counts = draw_counts(len(values), repeats=2000, groups=groups)
+    drawn = weigh(counts, values) / weigh(counts, np.ones(len(values)))
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
 def mean_of_rows(samples: FloatArray) -> FloatArray:
@@ -113,17 +128,20 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def draw_counts(n: int, *, repeats: int, seed: int = 0) -> FloatArray:
+def draw_counts(n: int, *, repeats: int, seed: int = 0, groups: IntArray | None = None) -> FloatArray:
     """How often each of n pictures is drawn in each of `repeats` bootstrap resamples, (repeats, n); rows sum to n.
 
-    For statistics of whole pictures. Above 20,000 pictures the resamples become fewer, 200 at least: 160 MB and a few
-    seconds are enough for the third digit of an interval.
+    With groups (n,) whole groups are drawn, as many as there are, and rows sum to whatever these hold. For statistics
+    of whole pictures. Above 20,000 pictures the resamples become fewer, 200 at least: 160 MB and a few seconds are
+    enough for the third digit of an interval.
     """
     rng = np.random.default_rng(seed)
     repeats = max(_LEAST_REPEATS, min(repeats, _MOST_COUNTS // n))
     counts: FloatArray = np.empty((repeats, n), dtype=np.float32)  # exact: no count comes near 2**24
+    places = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    pieces = int(places.max()) + 1
     for row in counts:
-        row[:] = np.bincount(rng.integers(n, size=n), minlength=n)
+        row[:] = np.bincount(rng.integers(pieces, size=pieces), minlength=pieces)[places]
     return counts
 
 

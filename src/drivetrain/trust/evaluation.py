@@ -11,7 +11,8 @@ import numpy as np
 from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.errors import InvalidInput
 from drivetrain.trust.calibration_interval import calibration_error_interval
-from drivetrain.trust.estimate import LEAST_DRAWN, mean_with_interval, wilson_interval
+from drivetrain.trust.estimate import LEAST_DRAWN, Rate, mean_with_interval
+from drivetrain.trust.pieces import count_independent, count_pieces
 from drivetrain.trust.reliability import (
     ReliabilityBin,
     brier_losses,
@@ -26,10 +27,12 @@ __all__ = [
     "DeferralEvaluation",
     "Evaluation",
     "OodEvaluation",
+    "check_groups",
     "count_confusion",
     "evaluate_predictions",
     "measure_deferral",
     "measure_ood",
+    "take_groups",
 ]
 
 
@@ -61,6 +64,7 @@ class DeferralEvaluation:
     error: float | None  # among the accepted; None when there are none
     error_low: float
     error_high: float
+    n_counted: float  # for how many independent ones the accepted count: fewer where pictures of a group are alike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +81,7 @@ class OodEvaluation:
 class Evaluation:
     """All numbers of one evaluation; `_low` and `_high` are ends of 95 % intervals.
 
-    Those of log-loss, Brier score and ECE are drawn, and None for fewer than LEAST_DRAWN pictures.
+    Those of log-loss, Brier score and ECE are drawn, and None for fewer than LEAST_DRAWN pictures, or groups of them.
     """
 
     n: int
@@ -121,6 +125,7 @@ def evaluate_predictions(
     accepted: BoolArray,
     flagged: BoolArray,
     shifted: BoolArray | None = None,
+    groups: IntArray | None = None,
 ) -> Evaluation:
     """Measure predictions against labels.
 
@@ -128,31 +133,33 @@ def evaluate_predictions(
     which pictures the model decides alone, flagged which it takes for out of domain, shifted for a style it has
     not seen (None: it does not look), all (n,). Shares have Wilson intervals, mean losses percentile bootstrap
     intervals (2,000 resamples, fixed seed), the calibration error that of `calibration_error_interval`. Of fewer
-    than LEAST_DRAWN pictures these two are None. Raises InvalidInput if n is 0 or shapes do not fit.
+    than LEAST_DRAWN pictures these two are None. Where groups (n,) say which pictures are alike, intervals count them
+    so (`Rate.of`) or draw them together. Raises InvalidInput if n is 0 or shapes do not fit.
     """
     checked = check_probabilities(probs, labels)
     n, k = checked.shape
     odd = np.zeros(n, dtype=np.bool_) if shifted is None else shifted
     _check(n, k, classes, accepted=accepted, flagged=flagged, shifted=odd)
+    check_groups(groups, n)
     predicted = checked.argmax(axis=1)
     confusion = count_confusion(predicted, labels, classes=k)
-    per_class = tuple(_class_evaluation(label, confusion, i) for i, label in enumerate(classes))
-    n_correct = int(np.trace(confusion))
-    accuracy_low, accuracy_high = wilson_interval(n_correct, n)
-    reliability = reliability_bins(checked, labels)
+    per_class = tuple(_class_evaluation(label, predicted == i, labels == i, groups) for i, label in enumerate(classes))
+    is_right = predicted == labels
+    right = Rate.of(is_right, groups)
+    reliability = reliability_bins(checked, labels, groups=groups)
     ece_low, ece_high = None, None
-    if n >= LEAST_DRAWN:
-        ece_low, ece_high = calibration_error_interval(checked.max(axis=1), predicted == labels, reliability)
+    if count_pieces(n, groups) >= LEAST_DRAWN:
+        ece_low, ece_high = calibration_error_interval(checked.max(axis=1), is_right, reliability, groups=groups)
     return Evaluation(
         n=n,
-        n_correct=n_correct,
-        accuracy=n_correct / n,
-        accuracy_low=accuracy_low,
-        accuracy_high=accuracy_high,
+        n_correct=right.hits,
+        accuracy=right.hits / n,
+        accuracy_low=right.low,
+        accuracy_high=right.high,
         balanced_accuracy=_mean([row.recall for row in per_class]),
         macro_f1=_mean([row.f1 for row in per_class]),
-        **mean_with_interval("log_loss", log_losses(checked, labels)),
-        **mean_with_interval("brier", brier_losses(checked, labels)),
+        **mean_with_interval("log_loss", log_losses(checked, labels), groups),
+        **mean_with_interval("brier", brier_losses(checked, labels), groups),
         ece=expected_calibration_error(checked, labels),
         ece_low=ece_low,
         ece_high=ece_high,
@@ -160,9 +167,9 @@ def evaluate_predictions(
         per_class=per_class,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         reliability=reliability,
-        deferral=measure_deferral(accepted, predicted != labels),
-        ood=measure_ood(flagged),
-        shifted=measure_ood(odd),
+        deferral=measure_deferral(accepted, ~is_right, groups),
+        ood=measure_ood(flagged, groups),
+        shifted=measure_ood(odd, groups),
     )
 
 
@@ -174,52 +181,61 @@ def _check(n: int, k: int, classes: Sequence[str], **marks_of: BoolArray) -> Non
             raise InvalidInput(name, got=f"{marks.dtype} of shape {marks.shape}", want=f"bool of shape ({n},)")
 
 
+def check_groups(groups: IntArray | None, n: int) -> None:
+    """Raise InvalidInput unless there is a group for each of n pictures, or none at all."""
+    if groups is not None and groups.shape != (n,):
+        raise InvalidInput("groups", got=f"shape {groups.shape}", want=f"a group for each of {n} pictures")
+
+
+def take_groups(groups: IntArray | None, marks: BoolArray) -> IntArray | None:
+    """The groups of the marked pictures, both (n,)."""
+    return None if groups is None else groups[marks]
+
+
 def count_confusion(predicted: IntArray, labels: IntArray, *, classes: int) -> IntArray:
     """Counts (classes, classes): row the true class, column the predicted one."""
     flat = np.bincount(labels * classes + predicted, minlength=classes * classes)
     return flat.reshape(classes, classes).astype(np.int64)
 
 
-def _class_evaluation(label: str, confusion: IntArray, i: int) -> ClassEvaluation:
-    hits, n, n_predicted = int(confusion[i, i]), int(confusion[i].sum()), int(confusion[:, i].sum())
-    recall_low, recall_high = wilson_interval(hits, n)
-    precision_low, precision_high = wilson_interval(hits, n_predicted)
+def _class_evaluation(label: str, is_said: BoolArray, is_so: BoolArray, groups: IntArray | None) -> ClassEvaluation:
+    recall = Rate.of(is_said[is_so], take_groups(groups, is_so))
+    precision = Rate.of(is_so[is_said], take_groups(groups, is_said))
     return ClassEvaluation(
         label=label,
-        n=n,
-        n_predicted=n_predicted,
-        recall=hits / n if n else None,
-        recall_low=recall_low,
-        recall_high=recall_high,
-        precision=hits / n_predicted if n_predicted else None,
-        precision_low=precision_low,
-        precision_high=precision_high,
-        f1=2 * hits / (n + n_predicted) if n + n_predicted else None,
+        n=recall.n,
+        n_predicted=precision.n,
+        recall=recall.share,
+        recall_low=recall.low,
+        recall_high=recall.high,
+        precision=precision.share,
+        precision_low=precision.low,
+        precision_high=precision.high,
+        f1=2 * recall.hits / (recall.n + precision.n) if recall.n + precision.n else None,
     )
 
 
-def measure_deferral(accepted: BoolArray, wrong: BoolArray) -> DeferralEvaluation:
-    """Both (n,): what is decided alone, and what is wrong; with Wilson intervals."""
-    n_accepted, n_wrong = int(accepted.sum()), int((accepted & wrong).sum())
-    coverage_low, coverage_high = wilson_interval(n_accepted, len(accepted))
-    error_low, error_high = wilson_interval(n_wrong, n_accepted)
+def measure_deferral(accepted: BoolArray, wrong: BoolArray, groups: IntArray | None = None) -> DeferralEvaluation:
+    """All (n,): what is decided alone, what is wrong, and which pictures are alike; with intervals as `Rate.of`."""
+    coverage = Rate.of(accepted, groups)
+    error = Rate.of(wrong[accepted], take_groups(groups, accepted))
     return DeferralEvaluation(
-        n_accepted=n_accepted,
-        n_wrong=n_wrong,
-        coverage=n_accepted / len(accepted),
-        coverage_low=coverage_low,
-        coverage_high=coverage_high,
-        error=n_wrong / n_accepted if n_accepted else None,
-        error_low=error_low,
-        error_high=error_high,
+        n_accepted=error.n,
+        n_wrong=error.hits,
+        coverage=coverage.hits / coverage.n,
+        coverage_low=coverage.low,
+        coverage_high=coverage.high,
+        error=error.share,
+        error_low=error.low,
+        error_high=error.high,
+        n_counted=count_independent(wrong[accepted], take_groups(groups, accepted)),
     )
 
 
-def measure_ood(flagged: BoolArray) -> OodEvaluation:
-    """flagged (n,): what is taken for out of domain, or for shifted; with a Wilson interval."""
-    n_flagged = int(flagged.sum())
-    low, high = wilson_interval(n_flagged, len(flagged))
-    return OodEvaluation(n_flagged=n_flagged, rate=n_flagged / len(flagged), rate_low=low, rate_high=high)
+def measure_ood(flagged: BoolArray, groups: IntArray | None = None) -> OodEvaluation:
+    """flagged (n,): what is taken for out of domain, or for shifted; with an interval as `Rate.of`."""
+    rate = Rate.of(flagged, groups)
+    return OodEvaluation(n_flagged=rate.hits, rate=rate.hits / rate.n, rate_low=rate.low, rate_high=rate.high)
 
 
 def _mean(shares: list[float | None]) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import betaincinv, stdtrit
 
-from drivetrain.arrays import BoolArray, FloatArray
+from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.errors import InvalidInput
+from drivetrain.trust.pieces import Pieces, count_independent
 
 __all__ = ["LEAST_IN_GROUP", "Group", "GroupComparison", "GroupMeasure", "compare_groups"]
 
@@ -68,7 +69,11 @@ class GroupComparison:
 
 
 def compare_groups(
-    groups: Mapping[str, BoolArray], marks: Mapping[str, BoolArray | FloatArray], *, by: str
+    groups: Mapping[str, BoolArray],
+    marks: Mapping[str, BoolArray | FloatArray],
+    *,
+    by: str,
+    alike: IntArray | None = None,
 ) -> GroupComparison:
     """Compare each group with all pictures outside it.
 
@@ -76,11 +81,14 @@ def compare_groups(
     "accuracy", "deferred" and "flagged", numbers for "error". A comparison and its mirror (of two groups that are all)
     count once; the error allowed is shared out evenly (Bonferroni) over all measures and groups. Shares: Clopper and
     Pearson's exact intervals, joined for a difference as Newcombe 1998 (Stat. Med. 17:873, method 10) joins Wilson's,
-    which in simulation missed too often at such levels; numbers: Student's and Welch's t.
+    which in simulation missed too often at such levels; numbers: Student's and Welch's t. Where pictures of one number
+    in `alike` (n,) are alike, as those of a burst are, shares count them by their likeness (`count_independent`), and
+    numbers are added up first; but for a group whose pictures are all of one number: it is asked about by itself.
     Raises InvalidInput where there are no pictures, or shapes do not fit.
     """
     n = len(next(iter(marks.values()), ()))
-    if not n or any(of.shape != (n,) for of in (*marks.values(), *groups.values())):
+    arrays = (*marks.values(), *groups.values(), *(() if alike is None else (alike,)))
+    if not n or any(of.shape != (n,) for of in arrays):
         raise InvalidInput("groups", got="arrays of different lengths, or none", want="one mark a picture")
     large = {name: is_in for name, is_in in groups.items() if is_in.sum() >= LEAST_IN_GROUP}
     faced = [is_in for is_in in large.values() if (~is_in).sum() >= LEAST_IN_GROUP]
@@ -93,7 +101,8 @@ def compare_groups(
             name=name,
             n=int(is_in.sum()),
             measures=tuple(
-                _measure(what, values, is_in, miss=miss, miss_of_gap=miss_of_gap) for what, values in marks.items()
+                _measure(what, values, is_in, alike, miss=miss, miss_of_gap=miss_of_gap)
+                for what, values in marks.items()
             )
             if name in large
             else (),
@@ -110,29 +119,63 @@ def compare_groups(
     )
 
 
+class _Side(NamedTuple):
+    """The pictures of a group, or all others, by one measure."""
+
+    values: BoolArray | FloatArray  # (m,)
+    alike: IntArray | None  # (m,)
+
+    @classmethod
+    def of(cls, values: BoolArray | FloatArray, alike: IntArray | None, is_in: BoolArray) -> _Side:
+        mine = None if alike is None else alike[is_in]
+        return cls(values[is_in], None if mine is None or mine.min() == mine.max() else mine)
+
+    @property
+    def is_share(self) -> bool:
+        return self.values.dtype == np.bool_
+
+    @property
+    def mean(self) -> float:
+        return float(self.values.mean())
+
+    def interval(self, miss: float) -> tuple[float, float]:
+        """Of the mean, outside of which lies `miss`."""
+        if self.is_share:
+            return _share_interval(self, miss)
+        variance, freedom = self.variance()
+        half = float(stdtrit(freedom, 1 - miss / 2)) * variance**0.5
+        return self.mean - half, self.mean + half
+
+    def variance(self) -> tuple[float, int]:
+        """Of the mean, and its degrees of freedom."""
+        pieces = Pieces.of(self.values.astype(np.float64), self.alike)
+        return pieces.standard_error() ** 2, len(pieces.sums) - 1
+
+
 def _measure(
-    name: str, values: BoolArray | FloatArray, is_in: BoolArray, *, miss: float, miss_of_gap: float
+    name: str,
+    values: BoolArray | FloatArray,
+    is_in: BoolArray,
+    alike: IntArray | None,
+    *,
+    miss: float,
+    miss_of_gap: float,
 ) -> GroupMeasure:
-    inside, outside = values[is_in], values[~is_in]
-    interval = _share_interval if values.dtype == np.bool_ else _mean_interval
-    value = float(inside.mean())
-    low, high = interval(inside, miss)
-    if len(outside) < LEAST_IN_GROUP:
-        rest = difference = difference_low = difference_high = None
-        verdict = ""
-    else:
-        rest = float(outside.mean())
-        difference = value - rest
-        if values.dtype == np.bool_:
-            difference_low, difference_high = _share_gap(inside, outside, miss_of_gap)
-        else:
-            difference_low, difference_high = _mean_gap(inside, outside, miss_of_gap)
+    inside = _Side.of(values, alike, is_in)
+    low, high = inside.interval(miss)
+    rest = difference = difference_low = difference_high = None
+    verdict = ""
+    if (~is_in).sum() >= LEAST_IN_GROUP:
+        outside = _Side.of(values, alike, ~is_in)
+        rest, difference = outside.mean, inside.mean - outside.mean
+        gap = _share_gap if inside.is_share else _mean_gap
+        difference_low, difference_high = gap(inside, outside, miss_of_gap)
         gain = difference if _MORE_IS_BETTER[name] else -difference
         is_open = difference_low <= 0 <= difference_high
         verdict = "open" if is_open else "better" if gain > 0 else "worse"
     return GroupMeasure(
         name=name,
-        value=value,
+        value=inside.mean,
         low=low,
         high=high,
         rest=rest,
@@ -143,16 +186,17 @@ def _measure(
     )
 
 
-def _share_interval(marks: BoolArray | FloatArray, miss: float) -> tuple[float, float]:
+def _share_interval(side: _Side, miss: float) -> tuple[float, float]:
     """Exact interval of a share. Source: Clopper and Pearson 1934, Biometrika 26:404."""
-    hits, n = int(marks.sum()), len(marks)
-    low = float(betaincinv(hits, n - hits + 1, miss / 2)) if hits else 0.0
-    high = float(betaincinv(hits + 1, n - hits, 1 - miss / 2)) if hits < n else 1.0
+    n = count_independent(side.values, side.alike, confidence=1 - miss)
+    hits = n * side.mean
+    low = float(betaincinv(hits, n - hits + 1, miss / 2)) if side.values.any() else 0.0
+    high = float(betaincinv(hits + 1, n - hits, 1 - miss / 2)) if not side.values.all() else 1.0
     return low, high
 
 
-def _share_gap(inside: BoolArray | FloatArray, outside: BoolArray | FloatArray, miss: float) -> tuple[float, float]:
-    here, there = float(inside.mean()), float(outside.mean())
+def _share_gap(inside: _Side, outside: _Side, miss: float) -> tuple[float, float]:
+    here, there = inside.mean, outside.mean
     (low, high), (rest_low, rest_high) = _share_interval(inside, miss), _share_interval(outside, miss)
     gap = here - there
     below = float(np.hypot(here - low, rest_high - there))
@@ -160,18 +204,13 @@ def _share_gap(inside: BoolArray | FloatArray, outside: BoolArray | FloatArray, 
     return max(-1.0, gap - below), min(1.0, gap + above)
 
 
-def _mean_interval(values: BoolArray | FloatArray, miss: float) -> tuple[float, float]:
-    n, middle = len(values), float(values.mean())
-    half = float(stdtrit(n - 1, 1 - miss / 2)) * float(values.std(ddof=1)) / n**0.5
-    return middle - half, middle + half
-
-
-def _mean_gap(inside: BoolArray | FloatArray, outside: BoolArray | FloatArray, miss: float) -> tuple[float, float]:
+def _mean_gap(inside: _Side, outside: _Side, miss: float) -> tuple[float, float]:
     """Welch's interval; where nothing varies it has no width. Source: Welch 1947, Biometrika 34:28."""
-    of = [float(values.var(ddof=1)) / len(values) for values in (inside, outside)]
-    gap, variance = float(inside.mean()) - float(outside.mean()), sum(of)
+    gap = inside.mean - outside.mean
+    of = [inside.variance(), outside.variance()]
+    variance = sum(part for part, _ in of)
     if variance == 0:
         return gap, gap
-    freedom = variance**2 / sum(part**2 / (len(values) - 1) for part, values in zip(of, (inside, outside), strict=True))
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in of)
     half = float(stdtrit(freedom, 1 - miss / 2)) * variance**0.5
     return gap - half, gap + half

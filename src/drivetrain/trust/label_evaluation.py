@@ -8,10 +8,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from drivetrain.arrays import BoolArray, FloatArray
+from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.errors import InvalidInput
-from drivetrain.trust.estimate import LEAST_DRAWN, draw_counts, mean_with_interval, weigh, wilson_interval
-from drivetrain.trust.evaluation import DeferralEvaluation, OodEvaluation, measure_deferral, measure_ood
+from drivetrain.trust.estimate import LEAST_DRAWN, Rate, draw_counts, mean_with_interval, weigh
+from drivetrain.trust.evaluation import (
+    DeferralEvaluation,
+    OodEvaluation,
+    check_groups,
+    measure_deferral,
+    measure_ood,
+    take_groups,
+)
+from drivetrain.trust.pieces import count_pieces
 
 __all__ = ["LabelEvaluation", "MultiLabelEvaluation", "average_precision", "evaluate_labels"]
 
@@ -25,7 +33,7 @@ _CONFIDENCE = 0.95
 class LabelEvaluation:
     """One label. What cannot be said (a share of nothing) is None, with the interval (0, 1).
 
-    F1 and average precision have drawn intervals: None for fewer than LEAST_DRAWN pictures of any label.
+    F1 and average precision have drawn intervals: None for fewer than LEAST_DRAWN pictures, or groups.
     """
 
     label: str
@@ -55,7 +63,7 @@ class MultiLabelEvaluation:
     """All numbers of one evaluation; `_low` and `_high` are ends of 95 % intervals.
 
     Means over labels leave out those that no picture has. Their intervals draw whole pictures; they and that of the
-    Brier score are None for fewer than LEAST_DRAWN.
+    Brier score are None for fewer than LEAST_DRAWN, or for fewer groups of them.
     """
 
     n: int
@@ -107,49 +115,52 @@ def evaluate_labels(
     decided: BoolArray,
     flagged: BoolArray,
     shifted: BoolArray | None = None,
+    groups: IntArray | None = None,
 ) -> MultiLabelEvaluation:
     """Measure predictions against labels.
 
     probs is (n, k), a probability for each label by itself; targets is (n, k) of 0 and 1; guessed says which labels the
     best guess holds, decided which the model answers alone, both (n, k); flagged which pictures are out of domain,
     shifted which are of a style it has not seen (None: it does not look), both (n,). Shares have Wilson intervals; F1
-    and average precision percentile bootstrap intervals over pictures (1,000 resamples, fixed seed). Raises
-    InvalidInput if n is 0 or shapes do not fit.
+    and average precision percentile bootstrap intervals over pictures (1,000 resamples, fixed seed). Groups
+    (n,) of pictures that are alike are drawn together, and counted by their likeness in shares. Raises InvalidInput if
+    n is 0 or shapes do not fit.
     """
     odd = np.zeros(len(probs), dtype=np.bool_) if shifted is None else shifted
     truth = _check(probs, targets, classes, guessed=guessed, decided=decided, flagged=flagged, shifted=odd)
     n, k = truth.shape
-    counts = draw_counts(n, repeats=min(_REPEATS, _MOST_DRAWN // (n * k)))
+    check_groups(groups, n)
+    counts = draw_counts(n, repeats=min(_REPEATS, _MOST_DRAWN // (n * k)), groups=groups)
     scores = [_bootstrap(probs[:, at], truth[:, at], guessed[:, at], counts) for at in range(k)]
     rows = tuple(
-        _evaluate_label(name, truth[:, at], guessed[:, at], decided[:, at], scores[at])
+        _evaluate_label(name, truth[:, at], guessed[:, at], decided[:, at], scores[at], groups)
         for at, name in enumerate(classes)
     )
     wrong = guessed != truth
-    n_exact = int((~wrong).all(axis=1).sum())
-    exact_low, exact_high = wilson_interval(n_exact, n)
+    exact = Rate.of(np.asarray((~wrong).all(axis=1)), groups)
+    pieces = count_pieces(n, groups)
     return MultiLabelEvaluation(
         n=n,
-        n_exact=n_exact,
-        exact=n_exact / n,
-        exact_low=exact_low,
-        exact_high=exact_high,
-        **_macro("macro_f1", [row.f1 for row in rows], [of.f1 for of in scores], n),
+        n_exact=exact.hits,
+        exact=exact.hits / n,
+        exact_low=exact.low,
+        exact_high=exact.high,
+        **_macro("macro_f1", [row.f1 for row in rows], [of.f1 for of in scores], pieces),
         **_macro(
             "macro_average_precision",
             [row.average_precision for row in rows],
             [of.average_precision for of in scores],
-            n,
+            pieces,
         ),
         micro_f1=2 * int((guessed & truth).sum()) / n_marks if (n_marks := int(guessed.sum() + truth.sum())) else None,
         wrong_share=float(wrong.mean()),
-        **mean_with_interval("brier", ((probs - truth) ** 2).mean(axis=1)),
+        **mean_with_interval("brier", ((probs - truth) ** 2).mean(axis=1), groups),
         ece=float(np.mean([_calibration_error(probs[:, at], truth[:, at]) for at in range(k)])),
         classes=tuple(classes),
         per_label=rows,
-        deferral=measure_deferral(np.asarray(decided.all(axis=1)), np.asarray((wrong & decided).any(axis=1))),
-        ood=measure_ood(flagged),
-        shifted=measure_ood(odd),
+        deferral=measure_deferral(np.asarray(decided.all(axis=1)), np.asarray((wrong & decided).any(axis=1)), groups),
+        ood=measure_ood(flagged, groups),
+        shifted=measure_ood(odd, groups),
     )
 
 
@@ -219,41 +230,40 @@ def _bootstrap(probs: FloatArray, truth: BoolArray, guessed: BoolArray, counts: 
 
 
 def _evaluate_label(
-    label: str, truth: BoolArray, guessed: BoolArray, decided: BoolArray, draws: _Draws
+    label: str, truth: BoolArray, guessed: BoolArray, decided: BoolArray, draws: _Draws, groups: IntArray | None
 ) -> LabelEvaluation:
-    both, n, n_predicted = int((truth & guessed).sum()), int(truth.sum()), int(guessed.sum())
-    n_decided, n_wrong = int(decided.sum()), int((decided & (truth != guessed)).sum())
-    precision_low, precision_high = wilson_interval(both, n_predicted)
-    recall_low, recall_high = wilson_interval(both, n)
-    error_low, error_high = wilson_interval(n_wrong, n_decided)
-    f1_low, f1_high = _interval(draws.f1, len(truth))
-    ap_low, ap_high = _interval(draws.average_precision, len(truth))
+    precision = Rate.of(truth[guessed], take_groups(groups, guessed))
+    recall = Rate.of(guessed[truth], take_groups(groups, truth))
+    error = Rate.of((truth != guessed)[decided], take_groups(groups, decided))
+    pieces = count_pieces(len(truth), groups)
+    f1_low, f1_high = _interval(draws.f1, pieces)
+    ap_low, ap_high = _interval(draws.average_precision, pieces)
     return LabelEvaluation(
         label=label,
-        n=n,
-        n_predicted=n_predicted,
-        precision=both / n_predicted if n_predicted else None,
-        precision_low=precision_low,
-        precision_high=precision_high,
-        recall=both / n if n else None,
-        recall_low=recall_low,
-        recall_high=recall_high,
-        f1=2 * both / (n + n_predicted) if n + n_predicted else None,
+        n=recall.n,
+        n_predicted=precision.n,
+        precision=precision.share,
+        precision_low=precision.low,
+        precision_high=precision.high,
+        recall=recall.share,
+        recall_low=recall.low,
+        recall_high=recall.high,
+        f1=2 * recall.hits / (recall.n + precision.n) if recall.n + precision.n else None,
         f1_low=f1_low,
         f1_high=f1_high,
         average_precision=draws.measured,
         average_precision_low=ap_low,
         average_precision_high=ap_high,
-        n_decided=n_decided,
-        n_wrong=n_wrong,
-        error=n_wrong / n_decided if n_decided else None,
-        error_low=error_low,
-        error_high=error_high,
+        n_decided=error.n,
+        n_wrong=error.hits,
+        error=error.share,
+        error_low=error.low,
+        error_high=error.high,
     )
 
 
 def _interval(drawn: FloatArray, n: int) -> tuple[float, float] | tuple[None, None]:
-    """Of what was drawn from n pictures."""
+    """Of what was drawn from n pictures, or groups of them."""
     if n < LEAST_DRAWN:
         return None, None
     known = drawn[~np.isnan(drawn)]

@@ -3,81 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import bdtr, ndtr, ndtri, stdtrit
+from scipy.special import bdtr, ndtr, ndtri
 
-from drivetrain.arrays import FloatArray, IntArray
-from drivetrain.errors import InvalidInput
+from drivetrain.trust.pieces import CONFIDENCE, Pieces
 
-__all__ = ["CONFIDENCE", "PairedPieces", "bca_interval", "mcnemar_mid_p", "tango_interval"]
+__all__ = ["bca_interval", "flip_signs", "mcnemar_mid_p", "tango_interval"]
 
-CONFIDENCE = 0.95
 _DRAWS = 4_000  # of the bootstrap
 _FLIPS = 9_999  # of the sign-flip test
 _MOST_SIGN_TABLES = 13  # pieces up to which all 2^pieces sign tables are tried
 _BLOCK_VALUES = 2_000_000  # values drawn at a time, whatever the number of pictures
 
 
-@dataclass(frozen=True, slots=True)
-class PairedPieces:
-    """Differences added up by what is drawn together: a group, or a picture that stands by itself."""
-
-    sums: FloatArray  # (g,) of the differences
-    sizes: FloatArray  # (g,) pictures
-
-    @classmethod
-    def of(cls, gains: FloatArray, groups: IntArray | None) -> PairedPieces:
-        """Of one difference a picture (n,), and what group it is of. Raises InvalidInput where lengths differ."""
-        if groups is None:
-            return cls(gains, np.ones(len(gains)))
-        if groups.shape != gains.shape:
-            raise InvalidInput("groups", got=f"shape {groups.shape}", want=f"a group for each of {len(gains)} pictures")
-        _, place = np.unique(groups, return_inverse=True)
-        sums: FloatArray = np.bincount(place, weights=gains).astype(np.float64)
-        return cls(sums, np.bincount(place).astype(np.float64))
-
-    @property
-    def is_single(self) -> bool:
-        return float(self.sizes.max()) == 1
-
-    def t_quantile(self) -> float:
-        """How many standard errors each way; one group tells nothing of the spread between groups."""
-        return float(stdtrit(len(self.sums) - 1, (1 + CONFIDENCE) / 2)) if len(self.sums) > 1 else np.inf
-
-    def standard_error(self) -> float:
-        """Of the mean over all pictures, from the spread between pieces. Source: Cochran 1977, equation 6.13."""
-        g, n = len(self.sums), float(self.sizes.sum())
-        bends = self.sums - float(self.sums.sum()) / n * self.sizes
-        return float(np.sqrt(g / (g - 1) * np.square(bends).sum())) / n
-
-    def design_effect(self, gains: FloatArray) -> float:
-        """Variance of the mean by group over that by picture, at least 1; where nothing varies, its largest value.
-
-        Source: Rao and Scott 1992, Biometrics 48:577.
-        """
-        g, n = len(self.sums), float(self.sizes.sum())
-        most = float(np.square(self.sizes).sum()) / n  # pictures of a group all alike
-        alone = float(gains.var()) / n
-        if g == 1 or alone == 0:
-            return most
-        return max(1.0, self.standard_error() ** 2 / alone)
-
-    def flip_signs(self, *, seed: int = 0) -> float:
-        """Two-sided p-value: how often random signs of the pieces give a sum as far from 0 as theirs."""
-        moved = self.sums[self.sums != 0]  # the others add nothing under any sign
-        seen = abs(float(moved.sum())) * (1 - 1e-12)  # sums in another order differ in the last digits
-        if len(moved) <= _MOST_SIGN_TABLES:
-            tables = np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved))
-            return float((np.abs((tables % 2 * 2 - 1) @ moved) >= seen).mean())
-        rng = np.random.default_rng(seed)
-        hits = 0
-        for block in _blocks(_FLIPS, len(moved)):
-            signs = rng.integers(0, 2, size=(block, len(moved)), dtype=np.int8) * 2 - 1
-            hits += int((np.abs(np.einsum("ij,j->i", signs, moved)) >= seen).sum())
-        return (1 + hits) / (1 + _FLIPS)
+def flip_signs(pieces: Pieces, *, seed: int = 0) -> float:
+    """Two-sided p-value: how often random signs of the pieces give a sum as far from 0 as theirs."""
+    moved = pieces.sums[pieces.sums != 0]  # the others add nothing under any sign
+    seen = abs(float(moved.sum())) * (1 - 1e-12)  # sums in another order differ in the last digits
+    if len(moved) <= _MOST_SIGN_TABLES:
+        tables = np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved))
+        return float((np.abs((tables % 2 * 2 - 1) @ moved) >= seen).mean())
+    rng = np.random.default_rng(seed)
+    hits = 0
+    for block in _blocks(_FLIPS, len(moved)):
+        signs = rng.integers(0, 2, size=(block, len(moved)), dtype=np.int8) * 2 - 1
+        hits += int((np.abs(np.einsum("ij,j->i", signs, moved)) >= seen).sum())
+    return (1 + hits) / (1 + _FLIPS)
 
 
 def tango_interval(better: float, worse: float, n: float, *, quantile: float) -> tuple[float, float]:
@@ -120,7 +73,7 @@ def mcnemar_mid_p(better: int, worse: int) -> float:
     return min(1.0, up_to + below)
 
 
-def bca_interval(pieces: PairedPieces, *, seed: int) -> tuple[float, float]:
+def bca_interval(pieces: Pieces, *, seed: int) -> tuple[float, float]:
     """Bias-corrected and accelerated bootstrap of the mean over pictures, whole pieces drawn. Source: Efron 1987."""
     sums, sizes = pieces.sums, pieces.sizes
     n, mean = sizes.sum(), sums.sum() / sizes.sum()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from scipy.special import bdtrc
+from scipy.special import betainc
 
 from drivetrain.trust.deferral import labels_needed
 from drivetrain.trust.evaluation import DeferralEvaluation
@@ -28,6 +28,7 @@ class PromiseCheck:
     error: float | None  # None where nothing was decided
     error_low: float
     error_high: float
+    n_counted: float  # for how many independent ones the decisions count: fewer where pictures of a group are alike
     verdict: Verdict  # "consistent" is no proof: nothing here speaks against it
     sentence: str
 
@@ -55,23 +56,25 @@ def check_promise(
     Broken where so many errors would come in 2.5 % of draws at most, were the promise kept (exact binomial: Wilson's
     interval alone would call it broken in 10 % of draws of two pictures). Untested where fewer were decided than a
     promise takes without an error, or where `tainted` says in words why these pictures cannot speak for the model; they
-    can still speak against it.
+    can still speak against it. Pictures of a group count for as many as their likeness leaves (Korn and Graubard 1998).
     """
-    n, wrong = told.n_accepted, told.n_wrong
+    n, wrong, counted = told.n_accepted, told.n_wrong, told.n_counted
     needed = labels_needed(max_error, confidence=confidence)
     begin = f"Promised: at most {100 * max_error:g} % of its decisions wrong"
     if not n:
         return _conclude(told, max_error, "untested", f"{begin}; here it decides nothing by itself.")
     interval = f"95 % interval {100 * told.error_low:.1f} to {100 * told.error_high:.1f}"
-    begin = f"{begin}; here {100 * wrong / n:.1f} % ({interval}; {wrong:,} of {n:,})"
-    if wrong and bdtrc(wrong - 1, n, max_error) <= _CHANCE:
+    alike = f", which count as {counted:,.0f}, as pictures of a group are alike" if counted < n else ""
+    begin = f"{begin}; here {100 * wrong / n:.1f} % ({interval}; {wrong:,} of {n:,}{alike})"
+    hits = counted * wrong / n
+    if hits and betainc(hits, counted - hits + 1, max_error) <= _CHANCE:  # of so many at least; whole numbers: binomial
         renewed = "`drivetrain certify` renews it on labelled ones."
         words = f"{begin}: the promise does not hold for pictures like these. {renewed}"
         return _conclude(told, max_error, "broken", words)
     if tainted:
         return _conclude(told, max_error, "untested", f"{begin}, which says nothing for the promise: {tainted}.")
-    if n < needed or told.error_low > max_error:
-        takes = f" (it takes {needed} without an error to speak for it)" if n < needed else ""
+    if counted < needed or told.error_low > max_error:
+        takes = f" (it takes {needed} without an error to speak for it)" if counted < needed else ""
         return _conclude(told, max_error, "untested", f"{begin}: too few decisions to tell{takes}.")
     return _conclude(told, max_error, "consistent", f"{begin}: nothing here speaks against it, which is no proof.")
 
@@ -84,6 +87,7 @@ def _conclude(told: DeferralEvaluation, max_error: float, verdict: Verdict, sent
         error=told.error,
         error_low=told.error_low,
         error_high=told.error_high,
+        n_counted=told.n_counted,
         verdict=verdict,
         sentence=sentence,
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.errors import InvalidInput
-from drivetrain.trust.estimate import wilson_interval
+from drivetrain.trust.estimate import Rate
 
 __all__ = [
     "ReliabilityBin",
@@ -48,11 +48,14 @@ def expected_calibration_error(probs: FloatArray, labels: IntArray, *, bins: int
     return sum(row.n * abs(row.confidence - row.accuracy) for row in rows) / sum(row.n for row in rows)
 
 
-def reliability_bins(probs: FloatArray, labels: IntArray, *, bins: int = 15) -> tuple[ReliabilityBin, ...]:
+def reliability_bins(
+    probs: FloatArray, labels: IntArray, *, bins: int = 15, groups: IntArray | None = None
+) -> tuple[ReliabilityBin, ...]:
     """Up to `bins` groups of equally many pictures, from least to most confident.
 
     Equal confidences stay in one bin, so the result does not depend on the order of the pictures; a bin that
-    this leaves empty is not given. Shapes and errors as for `expected_calibration_error`.
+    this leaves empty is not given. Pictures of one number in groups (n,) are alike, and intervals heed it. Shapes and
+    errors as for `expected_calibration_error`.
     """
     if bins < 1:
         raise InvalidInput("bins", got=bins, want="an integer of at least 1")
@@ -62,7 +65,10 @@ def reliability_bins(probs: FloatArray, labels: IntArray, *, bins: int = 15) -> 
     _, group, sizes = np.unique(confidence, return_inverse=True, return_counts=True)
     middle = np.cumsum(sizes) - sizes / 2  # mid-rank of each group of equal confidences
     place = (middle * bins / len(hit)).astype(np.int64)[group]
-    return tuple(_bin(confidence[place == b], hit[place == b]) for b in np.unique(place))
+    return tuple(
+        _bin(confidence[place == b], Rate.of(hit[place == b], None if groups is None else groups[place == b]))
+        for b in np.unique(place)
+    )
 
 
 def log_losses(probs: FloatArray, labels: IntArray) -> FloatArray:
@@ -101,15 +107,13 @@ def check_probabilities(probs: FloatArray, labels: IntArray) -> FloatArray:
     return checked
 
 
-def _bin(confidence: FloatArray, hit: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> ReliabilityBin:
-    n, correct = len(hit), int(hit.sum())
-    low, high = wilson_interval(correct, n)
+def _bin(confidence: FloatArray, right: Rate) -> ReliabilityBin:
     return ReliabilityBin(
-        n=n,
+        n=right.n,
         confidence=float(confidence.mean()),
         confidence_min=float(confidence.min()),
         confidence_max=float(confidence.max()),
-        accuracy=correct / n,
-        accuracy_low=low,
-        accuracy_high=high,
+        accuracy=right.hits / right.n,
+        accuracy_low=right.low,
+        accuracy_high=right.high,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from drivetrain.arrays import BoolArray
+from drivetrain.arrays import BoolArray, IntArray
 from drivetrain.errors import InvalidInput
 from drivetrain.trust.estimate import Rate
 
@@ -31,9 +31,18 @@ class Condition:
 
 
 def measure_condition(
-    kind: str, strength: int, *, right: BoolArray, flagged: BoolArray, deferred: BoolArray
+    kind: str,
+    strength: int,
+    *,
+    right: BoolArray,
+    flagged: BoolArray,
+    deferred: BoolArray,
+    groups: IntArray | None = None,
 ) -> Condition:
-    """Count marks (n,). Raises InvalidInput where there are none, or shapes do not fit."""
+    """Count marks (n,); pictures of one number in groups (n,) are alike, and intervals heed it.
+
+    Raises InvalidInput where there are none, or shapes do not fit.
+    """
     n = len(right)
     if not n or flagged.shape != (n,) or deferred.shape != (n,):
         raise InvalidInput("right", got=f"{n} marks", want="one a picture, and one picture at least")
@@ -41,9 +50,9 @@ def measure_condition(
         kind=kind,
         strength=strength,
         n=n,
-        accuracy=Rate.of(right),
-        flagged=Rate.of(flagged),
-        deferred=Rate.of(deferred),
-        silent=Rate.of(~right & ~deferred),
-        unflagged=Rate.of(~right & ~flagged),
+        accuracy=Rate.of(right, groups),
+        flagged=Rate.of(flagged, groups),
+        deferred=Rate.of(deferred, groups),
+        silent=Rate.of(~right & ~deferred, groups),
+        unflagged=Rate.of(~right & ~flagged, groups),
     )

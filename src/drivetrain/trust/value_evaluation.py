@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from drivetrain.arrays import BoolArray, FloatArray
+from drivetrain.arrays import BoolArray, FloatArray, IntArray
 from drivetrain.errors import InvalidInput
-from drivetrain.trust.estimate import LEAST_DRAWN, draw_counts, weigh, wilson_interval
-from drivetrain.trust.evaluation import OodEvaluation, measure_ood
+from drivetrain.trust.estimate import LEAST_DRAWN, Rate, draw_counts, weigh
+from drivetrain.trust.evaluation import OodEvaluation, check_groups, measure_ood
+from drivetrain.trust.pieces import count_pieces
 
 __all__ = ["AloneEvaluation", "OutputEvaluation", "ValueEvaluation", "evaluate_values"]
 
@@ -21,7 +22,7 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputEvaluation:
-    """One value, in the unit of the labels; drawn intervals, all but that of `covered`, need LEAST_DRAWN pictures."""
+    """One value, in the unit of the labels; drawn intervals (all but `covered`) need LEAST_DRAWN pictures or groups."""
 
     name: str
     mae: float  # mean distance from the truth
@@ -86,13 +87,15 @@ def evaluate_values(
     accepted: BoolArray,
     flagged: BoolArray,
     shifted: BoolArray | None = None,
+    groups: IntArray | None = None,
 ) -> ValueEvaluation:
     """Measure answers against the truth.
 
     values and targets are (n, m), in the same unit; intervals is (n, m, 2), low and high, NaN where the model gives
     none (None: nowhere); accepted, flagged and shifted (None: it does not look) are (n,). Means have percentile
-    bootstrap intervals over pictures (2,000 resamples, fixed seed), shares Wilson intervals. Raises InvalidInput if n
-    is 0, shapes do not fit, or a number is not finite.
+    bootstrap intervals over pictures (2,000 resamples, fixed seed), shares Wilson intervals. Groups (n,) of
+    pictures that are alike are drawn together, and counted by their likeness in shares. Raises InvalidInput if n is 0,
+    shapes do not fit, or a number is not finite.
     """
     said, true = np.asarray(values, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     if said.ndim != 2 or not said.size or said.shape != true.shape:
@@ -107,53 +110,56 @@ def evaluate_values(
         got = f"shapes {accepted.shape}, {flagged.shape} and {odd.shape}"
         raise InvalidInput("accepted", got=got, want=f"({n},)")
     bounds = np.full((n, m, 2), np.nan) if intervals is None else np.asarray(intervals, dtype=np.float64)
-    counts = draw_counts(n, repeats=_REPEATS)
-    low, high = wilson_interval(int(accepted.sum()), n)
+    check_groups(groups, n)
+    counts = draw_counts(n, repeats=_REPEATS, groups=groups)
+    alone = Rate.of(accepted, groups)
     errors = np.abs(said - true)[accepted]
     return ValueEvaluation(
         n=n,
         classes=tuple(classes),
         per_value=tuple(
-            _evaluate_output(name, said[:, at], true[:, at], bounds[:, at], counts) for at, name in enumerate(classes)
+            _evaluate_output(name, said[:, at], true[:, at], bounds[:, at], counts, groups)
+            for at, name in enumerate(classes)
         ),
         deferral=AloneEvaluation(
-            n_accepted=int(accepted.sum()),
-            coverage=float(accepted.mean()),
-            coverage_low=low,
-            coverage_high=high,
+            n_accepted=alone.hits,
+            coverage=alone.hits / n,
+            coverage_low=alone.low,
+            coverage_high=alone.high,
             mae=tuple(map(float, errors.mean(axis=0))) if len(errors) else None,
         ),
-        ood=measure_ood(flagged),
-        shifted=measure_ood(odd),
+        ood=measure_ood(flagged, groups),
+        shifted=measure_ood(odd, groups),
     )
 
 
 def _evaluate_output(
-    name: str, said: FloatArray, true: FloatArray, bounds: FloatArray, counts: FloatArray
+    name: str, said: FloatArray, true: FloatArray, bounds: FloatArray, counts: FloatArray, groups: IntArray | None
 ) -> OutputEvaluation:
     gap = said - true
     squared = gap**2
     middle = float(true.mean())
     centred = true - middle  # so that the variance of a draw does not drown in the mean's rounding
-    n = len(true)
-    drawn_squared = weigh(counts, squared) / n
-    drawn_spread = weigh(counts, centred**2) / n - (weigh(counts, centred) / n) ** 2
+    n = count_pieces(len(true), groups)
+    drawn_n = weigh(counts, np.ones(len(true)))
+    drawn_squared = weigh(counts, squared) / drawn_n
+    drawn_spread = weigh(counts, centred**2) / drawn_n - (weigh(counts, centred) / drawn_n) ** 2
     spread = float(np.mean(centred**2))
     with np.errstate(invalid="ignore", divide="ignore"):
         drawn_r2 = np.where(drawn_spread > 0, 1 - drawn_squared / drawn_spread, np.nan)
     has_interval = bool(np.isfinite(bounds).all())
-    n_covered = int(((true >= bounds[:, 0]) & (true <= bounds[:, 1])).sum()) if has_interval else 0
-    covered_low, covered_high = wilson_interval(n_covered, n if has_interval else 0)
+    is_covered = (true >= bounds[:, 0]) & (true <= bounds[:, 1])
+    covered = Rate.of(is_covered, groups) if has_interval else Rate.of(is_covered[:0])
     return OutputEvaluation(
         name=name,
-        **_with_interval("mae", float(np.abs(gap).mean()), weigh(counts, np.abs(gap)) / n, n),
+        **_with_interval("mae", float(np.abs(gap).mean()), weigh(counts, np.abs(gap)) / drawn_n, n),
         **_with_interval("rmse", float(squared.mean() ** 0.5), np.sqrt(drawn_squared), n),
         **_with_interval("r2", 1 - float(squared.mean()) / spread if spread > 0 else None, drawn_r2, n),
-        **_with_interval("bias", float(gap.mean()), weigh(counts, gap) / n, n),
+        **_with_interval("bias", float(gap.mean()), weigh(counts, gap) / drawn_n, n),
         truth_spread=spread**0.5,
-        covered=n_covered / n if has_interval else None,
-        covered_low=covered_low,
-        covered_high=covered_high,
+        covered=covered.share,
+        covered_low=covered.low,
+        covered_high=covered.high,
         interval_width=float((bounds[:, 1] - bounds[:, 0]).mean()) if has_interval else None,
     )
 
