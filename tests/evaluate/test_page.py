@@ -17,7 +17,7 @@ from drivetrain.runtime.predictor import Predictor, load
 from drivetrain.settings import load_settings
 from drivetrain.trust.belief import Prior
 from drivetrain.trust.evaluation import measure_deferral
-from drivetrain.trust.promise_check import check_promise
+from drivetrain.trust.promise_check import Part, check_parts, check_promise
 
 SECTIONS = ("groups", "worse", "foreign", "against")
 
@@ -98,6 +98,12 @@ def test_a_broken_promise_and_learned_pictures_are_told(
     assert f'<p class="verdict broken">{told.sentence}</p>' in html
     assert "of 54 pictures, 7 of which trained it" in words(html)
     assert "7 of 54 pictures trained it, and its numbers flatter it" in words(html)
+    parts = [Part("b", measure_deferral(np.ones(200, np.bool_), np.arange(200) < 80))]
+    by_class = check_parts("classes", parts, max_error=0.05)
+    write_page(
+        tmp_path / "page.html", replace(plain, part_promises=(by_class,)), model, data, progress=SilentProgress()
+    )
+    assert f'<p class="verdict broken">{by_class.sentence}</p>' in (tmp_path / "page.html").read_text("utf-8")
     kept = check_promise(measure_deferral(np.ones(292, np.bool_), np.arange(292) < 2), max_error=0.05)
     write_page(tmp_path / "page.html", replace(plain, promise=kept), model, data, progress=SilentProgress())
     assert f'<p class="verdict">{kept.sentence}</p>' in (tmp_path / "page.html").read_text("utf-8")

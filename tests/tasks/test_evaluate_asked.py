@@ -173,3 +173,53 @@ def test_page_and_text(
     assert "site b is served worse" in text
     assert " against strict@" in text
     assert all(len(line) <= 80 for line in out.splitlines())
+
+
+@pytest.mark.parametrize("task", BOTH)
+def test_what_is_promised_part_by_part_is_held_to_the_pictures(
+    task: Task, models: dict[Task, Path], data: dict[Task, Path], tmp_path: Path
+) -> None:
+    model = load(models[task])
+    honest = evaluate(model, write_data(tmp_path / "honest", task, 120, seed=8), progress=SilentProgress())
+    [kept] = honest.part_promises
+    assert kept.kind == ("labels" if task == "multilabel" else "intervals")
+    assert not kept.is_broken
+    [told] = evaluate(model, data[task], progress=SilentProgress()).part_promises  # every third label is wrong
+    assert told.is_broken
+    [broken, *_] = [one for one in told.checks if one.verdict == "broken"]
+    result = evaluate(model, data[task], progress=SilentProgress())
+    if task == "multilabel":
+        decision = model.manifest.decision
+        certified = [
+            f"{name}, {words}"
+            for name, rule in zip(model.classes, decision["labels"], strict=True)
+            for answer, words in (("present", "said to be there"), ("absent", "said not to be there"))
+            if rule[answer]["is_certified"]
+        ]
+        assert [one.of for one in told.checks] == certified
+        name, _, words = broken.of.partition(", ")
+        said = "absent" if "not" in words else "present"
+        decided = [(item, one) for item, one in result.predictions if one.decisions[name] == said]  # type: ignore[union-attr]
+        wrong = sum((name in item.label.split(";")) == (said == "absent") for item, _ in decided)
+    else:
+        assert [one.of for one in told.checks] == list(model.classes)
+        decided = list(result.predictions)
+        ends = [(float(item.label), one.intervals[broken.of]) for item, one in decided]  # type: ignore[union-attr]
+        wrong = sum(not low <= value <= high for value, (low, high) in ends)
+    assert (broken.n_decided, broken.n_wrong) == (len(decided), wrong)
+    assert result.as_json()["part_promises"][0]["checks"][0]["of"] == told.checks[0].of
+    write_page(tmp_path / "page.html", result, model, data[task], progress=SilentProgress())
+    assert f'<p class="verdict broken">{told.sentence}</p>' in (tmp_path / "page.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("task", BOTH)
+def test_a_bundle_that_promises_nothing_is_held_to_nothing(task: Task, data: dict[Task, Path], tmp_path: Path) -> None:
+    decision = dict(tiny_parts(task).manifest["decision"])
+    if task == "multilabel":
+        decision["labels"] = [
+            {**rule, "present": {**rule["present"], "is_certified": False}, "absent": {}} for rule in decision["labels"]
+        ]
+    else:
+        decision["interval"] = {"half_widths": [None] * len(decision["interval"]["half_widths"])}
+    model = load(tiny_parts(task).changed(decision=decision).write(tmp_path / "silent.dt"))
+    assert evaluate(model, data[task], progress=SilentProgress()).part_promises == ()

@@ -51,6 +51,8 @@ def show_evaluation(result: EvaluateResult, *, page: Path | None = None) -> None
         rows.add_row(what, told)
     if result.promise is not None:
         rows.add_row("promise", result.promise.sentence, style="bold" if result.promise.verdict == "broken" else None)
+    for of in result.part_promises:
+        rows.add_row(of.kind, escape_text(of.sentence), style="bold" if of.is_broken else None)
     console.print(rows)
     console.print()
     if result.groups is not None:

@@ -28,6 +28,7 @@ from drivetrain.flows.evaluate_corrupted import CorruptionResult, choose_sample,
 from drivetrain.flows.evaluate_foreign import ForeignResult, evaluate_foreign, find_foreign
 from drivetrain.flows.evaluate_groups import check_by, find_groups, group_answers, tell_groups
 from drivetrain.flows.evaluate_learned import Learned, find_learned
+from drivetrain.flows.evaluate_promises import check_part_promises
 from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.progress import Progress
 from drivetrain.runtime.parallel import callers_for, map_in_order
@@ -39,7 +40,7 @@ from drivetrain.trust.belief import Prior
 from drivetrain.trust.estimate import LEAST_DRAWN
 from drivetrain.trust.evaluation import Evaluation
 from drivetrain.trust.groups import GroupComparison
-from drivetrain.trust.promise_check import PromiseCheck, check_promise, read_promise
+from drivetrain.trust.promise_check import PartPromises, PromiseCheck, check_promise, read_promise
 
 __all__ = [
     "DEFAULT_SAMPLE",
@@ -86,6 +87,7 @@ class EvaluateResult:
     n_groups: int | None = None  # of pictures that are alike, by which all intervals count; None: each by itself
     learned: Learned | None = None  # what the model had of these pictures before
     promise: PromiseCheck | None = None  # where the bundle makes one promise of all its decisions
+    part_promises: tuple[PartPromises, ...] = ()  # where it makes them class by class, label by label and so on
     groups: GroupComparison | None = None  # these four where they were asked for
     foreign: ForeignResult | None = None
     corruptions: CorruptionResult | None = None
@@ -111,6 +113,7 @@ class EvaluateResult:
             "n_groups": self.n_groups,
             "n_trained_on": None if self.learned is None else self.learned.n_trained_on,
             **{name: part.as_json() for name, part in further.items() if part},
+            "part_promises": [of.as_json() for of in self.part_promises],
             "unreadable": [{"path": path, "reason": reason} for path, reason in self.unreadable],
             "notes": list(self.notes),
             "predictions": [
@@ -175,6 +178,9 @@ def evaluate(
         n_groups=None if groups is None else len(np.unique(groups)),
         learned=learned,
         promise=_check_promise(predictor, evaluation, learned),
+        part_promises=check_part_promises(
+            predictor.manifest.decision, predictor.classes, answers, read, groups=groups, tainted=learned.tainted
+        ),
         **parts,
     )
 
@@ -191,7 +197,7 @@ def _tell_learned(learned: Learned, theirs: Learned | None, against: Predictor |
 
 
 def _check_promise(predictor: Predictor, evaluation: AnyEvaluation, learned: Learned) -> PromiseCheck | None:
-    """None of labels and values, which promise label by label, or a share of intervals."""
+    """None of labels and values, which promise part by part."""
     promised = read_promise(predictor.manifest.decision)
     if promised is None or not isinstance(evaluation, Evaluation):
         return None

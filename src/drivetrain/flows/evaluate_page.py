@@ -95,8 +95,7 @@ def write_page(path: Path, result: EvaluateResult, predictor: Predictor, data: P
             evaluation=result.evaluation,
             interpretation=shown,
             policy_statement=statement if isinstance(statement, str) else "",
-            promise_verdict=result.promise.sentence if result.promise else "",
-            is_promise_broken=result.promise is not None and result.promise.verdict == "broken",
+            verdicts=_list_verdicts(result),
             pictures=f"pictures{result.suffix}",
             root=str(data.absolute()),
             thumbnails=load_thumbnails(shown, root=data, limits=predictor.limits, threads=predictor.threads),
@@ -106,6 +105,12 @@ def write_page(path: Path, result: EvaluateResult, predictor: Predictor, data: P
             sections=_render_sections(result, predictor, items),
         ),
     )
+
+
+def _list_verdicts(result: EvaluateResult) -> list[tuple[str, bool]]:
+    """What became of each promise, and whether it is broken."""
+    whole = [(result.promise.sentence, result.promise.verdict == "broken")] if result.promise else []
+    return whole + [(of.sentence, of.is_broken) for of in result.part_promises]
 
 
 def _render_sections(result: EvaluateResult, predictor: Predictor, items: Items) -> list[Section]:

@@ -45,8 +45,7 @@ class Report:
     evaluation: Evaluation | MultiLabelEvaluation | ValueEvaluation
     interpretation: AnyInterpretation
     policy_statement: str  # when it decides alone, and what is promised there
-    promise_verdict: str = ""  # what these pictures say of that promise
-    is_promise_broken: bool = False
+    verdicts: Sequence[tuple[str, bool]] = ()  # what these pictures say of each promise; whether it is broken
     pictures: str = "pictures it had never seen"  # what was evaluated, in the words of the headline
     root: str = ""  # folder that the paths start from
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)  # by path; JPEG, PNG or WebP
