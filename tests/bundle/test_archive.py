@@ -56,7 +56,7 @@ def test_any_zip_tool_opens_it(tiny: Parts) -> None:
 def test_a_trained_bundle_is_read_back(trained: TrainResult) -> None:
     bundle = read_bundle(trained.bundle)
     assert bundle.version == trained.version
-    assert {"ood_known", "ood_calibration", "style_calibration", "trained_on"} <= bundle.arrays.keys()
+    assert {"ood_known", "ood_calibration", "style_calibration", "trained_on", "calibrated_on"} <= bundle.arrays.keys()
 
 
 def test_same_content_same_bytes(tiny: Parts, tmp_path: Path) -> None:

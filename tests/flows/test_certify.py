@@ -19,7 +19,7 @@ from drivetrain.errors import DrivetrainError, InvalidConfig, InvalidInput, NotF
 from drivetrain.flows.certify import CertifyConfig, CertifyResult, certify
 from drivetrain.flows.evaluate import evaluate
 from drivetrain.flows.train import TrainResult
-from drivetrain.flows.trained_on import TRAINED_ON, mark_trained, pack_digests
+from drivetrain.flows.trained_on import CALIBRATED_ON, TRAINED_ON, mark_calibrated, mark_trained, pack_digests
 from drivetrain.progress import SilentProgress
 from drivetrain.runtime.predictor import load
 from drivetrain.settings import load_settings
@@ -69,6 +69,8 @@ def test_a_new_promise_on_the_same_network(trained: TrainResult, labelled: Path,
     np.testing.assert_array_equal(new.arrays["ood_known"], old.arrays["ood_known"])
     assert len(new.arrays["ood_calibration"]) == 75
     np.testing.assert_array_equal(new.arrays[TRAINED_ON], old.arrays[TRAINED_ON])
+    assert len(new.arrays[CALIBRATED_ON]) == 150
+    assert not np.isin(new.arrays[CALIBRATED_ON], old.arrays[CALIBRATED_ON]).any()
     for kept, taken in zip(decision["style"]["directions"], old.manifest.decision["style"]["directions"], strict=True):
         assert kept == taken  # what is usual was learned from training pictures
     assert result.evaluation.n == 150
@@ -288,4 +290,7 @@ def test_digests_are_told_apart() -> None:
     assert packed.dtype == np.int64
     assert mark_trained({TRAINED_ON: packed}, digests).tolist() == [True] * 4 + [False] * 2
     assert not mark_trained({}, digests).any()
+    assert (
+        mark_calibrated({TRAINED_ON: packed[:1], CALIBRATED_ON: packed}, digests).tolist() == [True] * 4 + [False] * 2
+    )
     assert not mark_trained({TRAINED_ON: np.zeros((2, 2), np.float32)}, digests).any()  # a stranger's

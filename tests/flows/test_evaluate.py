@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from drivetrain.bundle.archive import read_bundle, write_bundle
 from drivetrain.bundle.arrays import write_arrays
@@ -17,7 +18,7 @@ from drivetrain.data.lineage import digest_items
 from drivetrain.errors import InvalidInput
 from drivetrain.flows.evaluate import EvaluateResult, evaluate
 from drivetrain.flows.train import TrainResult
-from drivetrain.flows.trained_on import TRAINED_ON, mark_trained
+from drivetrain.flows.trained_on import CALIBRATED_ON, TRAINED_ON, mark_trained
 from drivetrain.progress import SilentProgress
 from drivetrain.runtime.predictor import Predictor, load
 
@@ -125,11 +126,26 @@ def test_pictures_the_model_was_made_from_flatter_it(
     for path in sorted(known)[1:]:
         (same / path).unlink()
     part = evaluate(predictor, same, progress=SilentProgress())
-    assert part.notes[0].startswith(f"1 of {trained.n_valid + 1} pictures trained it, and its numbers flatter it:")
+    assert part.notes[0].startswith(
+        f"1 of {trained.n_valid + 1} pictures trained it, the others calibrated it, and its"
+    )
     assert part.suffix == ", 1 of which trained it"
     (same / min(known)).unlink()
     rest = evaluate(predictor, same, progress=SilentProgress())
-    assert (rest.notes, rest.suffix, rest.as_json()["n_trained_on"]) == ((), "", 0)
+    n_held = trained.n_valid
+    assert rest.notes == (
+        f"All {n_held} pictures calibrated it: that they agree with its probabilities and its promise shows nothing. "
+        "Evaluate on pictures that it has never seen.",
+    )
+    assert (rest.suffix, rest.as_json()["n_trained_on"], rest.as_json()["n_calibrated_on"]) == ("", 0, n_held)
+    assert rest.learned is not None
+    assert rest.learned.tainted == f"all {n_held} pictures calibrated the model"
+    other = same / "circle" / "new.png"
+    Image.new("RGB", (32, 32), "red").save(other)
+    mixed = evaluate(predictor, same, progress=SilentProgress())
+    assert mixed.notes[0].startswith(f"{n_held} of {n_held + 1} pictures calibrated it: that they agree")
+    assert mixed.learned is not None
+    assert mixed.learned.tainted == f"{n_held} of {n_held + 1} pictures calibrated the model"
 
 
 def whole_items(result: EvaluateResult) -> list[Item]:
@@ -145,13 +161,13 @@ def test_of_a_bundle_that_kept_no_digests_only_the_whole_set_is_known(
     trained: TrainResult, picture_folder: PictureFolder, tmp_path: Path
 ) -> None:
     bundle = read_bundle(trained.bundle)
-    arrays = {name: array for name, array in bundle.arrays.items() if name != TRAINED_ON}
+    arrays = {name: array for name, array in bundle.arrays.items() if name not in {TRAINED_ON, CALIBRATED_ON}}
     write_bundle(tmp_path / "old.dt", bundle.manifest, {**bundle.members, "reference.npz": write_arrays(arrays)})
     old = load(tmp_path / "old.dt")
     same = picture_folder(per_class=60, suffix=".jpg", root=tmp_path / "same")
     told = evaluate(old, same, progress=SilentProgress())
     assert told.notes[0].startswith("These are the very pictures that it was made from, and it does not say which of")
-    assert (told.suffix, told.as_json()["n_trained_on"]) == ("", None)
+    assert (told.suffix, told.as_json()["n_trained_on"], told.as_json()["n_calibrated_on"]) == ("", None, None)
     if told.promise is not None:
         assert told.promise.sentence.endswith("the model was made from these very pictures.")
     (same / "circle" / "circle-000.jpg").unlink()

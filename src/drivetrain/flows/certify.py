@@ -25,7 +25,7 @@ from drivetrain.flows.evaluate import AnyEvaluation, evaluate_answers
 from drivetrain.flows.fit_known import Known, rank_scores
 from drivetrain.flows.fit_shift import Shift, fit_shift
 from drivetrain.flows.policy_options import PolicyOptions
-from drivetrain.flows.trained_on import TRAINED_ON
+from drivetrain.flows.trained_on import CALIBRATED_ON, TRAINED_ON, pack_digests
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.progress import Progress
 from drivetrain.runtime.decision import open_policy
@@ -112,7 +112,7 @@ def certify(config: CertifyConfig, *, settings: Settings, progress: Progress) ->
     notes += asked.notes
     _check_enough(asked, options, predictor.task)
     calibration = _calibrate(parent, predictor, asked, options)
-    arrays = dict(calibration.arrays)
+    arrays = dict(calibration.arrays) | {CALIBRATED_ON: pack_digests(asked.digests)}
     if TRAINED_ON in parent.arrays:
         arrays[TRAINED_ON] = parent.arrays[TRAINED_ON]
     evaluation = _evaluate(predictor, asked, calibration)

@@ -112,6 +112,7 @@ class EvaluateResult:
             **self.evaluation.as_json(),
             "n_groups": self.n_groups,
             "n_trained_on": None if self.learned is None else self.learned.n_trained_on,
+            "n_calibrated_on": None if self.learned is None else self.learned.n_calibrated_on,
             **{name: part.as_json() for name, part in further.items() if part},
             "part_promises": [of.as_json() for of in self.part_promises],
             "unreadable": [{"path": path, "reason": reason} for path, reason in self.unreadable],

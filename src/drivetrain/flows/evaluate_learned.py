@@ -9,7 +9,7 @@ import numpy as np
 
 from drivetrain.data.items import Item
 from drivetrain.data.lineage import digest_items
-from drivetrain.flows.trained_on import TRAINED_ON, mark_trained
+from drivetrain.flows.trained_on import CALIBRATED_ON, TRAINED_ON, mark_calibrated, mark_trained
 from drivetrain.runtime.predictor import Predictor
 
 __all__ = ["Learned", "find_learned"]
@@ -21,8 +21,9 @@ class Learned:
 
     n: int
     n_trained_on: int | None  # the same files, byte for byte; None of a bundle from before this was kept
+    n_calibrated_on: int | None  # whose labels gave its probabilities and its promise; None as above
     is_made_of: bool  # these pictures and labels are, all in all, those that it was trained and calibrated on
-    is_certified_on: bool  # those that did not train it are the ones that its promise was measured on
+    is_certified_on: bool  # those that did not train it are all of the ones that its promise was measured on
 
     @property
     def tainted(self) -> str:
@@ -31,7 +32,9 @@ class Learned:
             return f"{_count(self.n_trained_on, self.n)} trained it"
         if self.is_made_of:
             return "the model was made from these very pictures"
-        return "it was measured on these very pictures" if self.is_certified_on else ""
+        if self.is_certified_on:
+            return "it was measured on these very pictures"
+        return f"{_count(self.n_calibrated_on, self.n)} calibrated the model" if self.n_calibrated_on else ""
 
     @property
     def suffix(self) -> str:
@@ -45,7 +48,8 @@ class Learned:
         notes = []
         others = "Evaluate on pictures that it has never seen."
         if self.n_trained_on:
-            rest = ", the others calibrated it" if self.is_made_of and self.n_trained_on < self.n else ""
+            is_rest = self.is_made_of or self.n_trained_on + (self.n_calibrated_on or 0) == self.n
+            rest = ", the others calibrated it" if is_rest and self.n_trained_on < self.n else ""
             count = _count(self.n_trained_on, self.n)
             notes.append(
                 f"{count[0].upper()}{count[1:]} trained {who}{rest}, and its numbers flatter it: it is surer of "
@@ -62,6 +66,12 @@ class Learned:
                 f"The promise of {whose} was measured on these very pictures{but if self.n_trained_on else ''}: "
                 "that they agree with it shows nothing."
             )
+        elif self.n_calibrated_on and not self.n_trained_on:
+            count = _count(self.n_calibrated_on, self.n)
+            notes.append(
+                f"{count[0].upper()}{count[1:]} calibrated {who}: that they agree with its probabilities and its "
+                f"promise shows nothing. {others}"
+            )
         return notes
 
 
@@ -73,9 +83,11 @@ def find_learned(predictor: Predictor, read: Sequence[Item], digests: Sequence[b
     rest = [pairs[at] for at in np.flatnonzero(~is_trained)]
     certified_on = lineage.get("certified_on")
     certified = certified_on.get("data_digest") if isinstance(certified_on, dict) else None
+    is_calibrated = mark_calibrated(predictor.arrays, digests)
     return Learned(
         n=len(pairs),
         n_trained_on=int(is_trained.sum()) if TRAINED_ON in predictor.arrays else None,
+        n_calibrated_on=int(is_calibrated.sum()) if CALIBRATED_ON in predictor.arrays else None,
         is_made_of=digest_items(pairs) == lineage.get("data_digest"),
         is_certified_on=bool(rest) and digest_items(rest) == certified,
     )

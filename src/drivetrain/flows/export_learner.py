@@ -28,7 +28,7 @@ from drivetrain.flows.fixtures import rank_telling
 from drivetrain.flows.illustrate import open_pictures
 from drivetrain.flows.record import note_copies
 from drivetrain.flows.record_learner import describe_learner
-from drivetrain.flows.trained_on import TRAINED_ON, pack_digests
+from drivetrain.flows.trained_on import CALIBRATED_ON, TRAINED_ON, pack_digests
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.fingerprint import fingerprint
 from drivetrain.imaging.picture_file import read_picture_file
@@ -258,7 +258,9 @@ def _calibrate(learn: VisionLearner, asked: _Asked) -> Calibration:
         valid_styles=np.stack([row.style for row in valid]),
         class_names=tuple(learn.names),
     )
-    return replace(made, arrays={**made.arrays, TRAINED_ON: pack_digests(row.sha256 for row in train)})
+    used = {TRAINED_ON: train, CALIBRATED_ON: valid}
+    digests = {name: pack_digests(row.sha256 for row in rows) for name, rows in used.items()}
+    return replace(made, arrays={**made.arrays, **digests})
 
 
 def _list_candidates(asked: _Asked, policy: AnyPolicy, task: Task, limits: DecodeLimits) -> list[Any]:

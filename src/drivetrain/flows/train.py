@@ -28,7 +28,7 @@ from drivetrain.flows.record import (
 )
 from drivetrain.flows.train_config import METHODS, TrainConfig
 from drivetrain.flows.train_data import TrainData, divide_data, extract_data
-from drivetrain.flows.trained_on import TRAINED_ON, pack_digests
+from drivetrain.flows.trained_on import CALIBRATED_ON, TRAINED_ON, pack_digests
 from drivetrain.imaging.decode import DecodeLimits
 from drivetrain.imaging.preprocess import Preprocess, declare_preprocess
 from drivetrain.inspect.interpretation import AnyInterpretation
@@ -268,8 +268,8 @@ def _judge(run: _Run, fitted: Fitted, data: TrainData) -> _Judged:
         class_names=classes,
         options=run.config.policy_options,
     )
-    trained_on = {TRAINED_ON: pack_digests(data.train.digests)}
-    calibration = replace(calibration, arrays={**calibration.arrays, **trained_on})
+    used = {TRAINED_ON: pack_digests(data.train.digests), CALIBRATED_ON: pack_digests(valid.digests)}
+    calibration = replace(calibration, arrays={**calibration.arrays, **used})
     policy = open_policy(
         task,
         calibration.decision,
