@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,27 @@ __all__ = ["check_part_promises"]
 _SAID = {"present": "said to be there", "absent": "said not to be there"}
 
 
+class _Pictures(NamedTuple):
+    """What was asked about, and what is known of it."""
+
+    decision: Mapping[str, Any]
+    classes: Sequence[str]
+    read: Sequence[Item]  # (n,)
+    groups: IntArray | None  # (n,): pictures of one number are alike
+    tainted: str
+
+    def part(self, of: str, decided: BoolArray, is_wrong: BoolArray) -> Part:
+        return Part(of, measure_deferral(decided, is_wrong, self.groups))
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        return _map(self.decision.get(name))
+
+    def rules(self, name: str) -> list[Mapping[str, Any]] | None:
+        """One for each class; None where the decision has not so many."""
+        rules = self.decision.get(name)
+        return [*map(_map, rules)] if isinstance(rules, list) and len(rules) == len(self.classes) else None
+
+
 def check_part_promises(
     decision: Mapping[str, Any],
     classes: Sequence[str],
@@ -30,110 +51,77 @@ def check_part_promises(
 ) -> tuple[PartPromises, ...]:
     """Of each class, label and answer, interval or short list that `decision` promises something of.
 
-    answers and the pictures read are (n), of one task; groups (n,) say which pictures are alike. What `decision` of an
-    older bundle does not say is not promised.
+    answers and the pictures read are (n), of one task; groups (n,) say which pictures are alike; `tainted` says why
+    they cannot speak for the model. What `decision` of an older bundle does not say is not promised.
     """
-    if isinstance(answers[0], MultiLabelPrediction):
-        return _check_labels(decision, classes, answers, read, groups=groups, tainted=tainted)
-    if isinstance(answers[0], ValuePrediction):
-        return _check_intervals(decision, classes, answers, read, groups=groups, tainted=tainted)
-    told = [answer for answer in answers if isinstance(answer, Prediction)]
-    made = [
-        _check_classes(decision, classes, told, read, groups=groups, tainted=tainted),
-        _check_short_lists(decision, told, read, groups=groups, tainted=tainted),
-    ]
+    given = _Pictures(decision, classes, read, groups, tainted)
+    labels = [answer for answer in answers if isinstance(answer, MultiLabelPrediction)]
+    values = [answer for answer in answers if isinstance(answer, ValuePrediction)]
+    if labels:
+        made = [_check_labels(given, labels)]
+    elif values:
+        made = [_check_intervals(given, values)]
+    else:
+        told = [answer for answer in answers if isinstance(answer, Prediction)]
+        made = [_check_classes(given, told), _check_short_lists(given, told)]
     return tuple(one for one in made if one is not None)
 
 
-def _check_classes(
-    decision: Mapping[str, Any],
-    classes: Sequence[str],
-    answers: Sequence[Prediction],
-    read: Sequence[Item],
-    *,
-    groups: IntArray | None,
-    tainted: str,
-) -> PartPromises | None:
-    promise, rules = _map(decision.get("promise")), decision.get("classes")
-    max_error = _share(promise.get("max_error"))
-    if max_error is None or not isinstance(rules, list) or len(rules) != len(classes):
+def _check_classes(given: _Pictures, answers: Sequence[Prediction]) -> PartPromises | None:
+    rules, max_error = given.rules("classes"), _share(given.section("promise").get("max_error"))
+    if max_error is None or rules is None:
         return None
-    is_wrong = np.array([answer.label != item.label for answer, item in zip(answers, read, strict=True)])
+    is_wrong = np.array([answer.label != item.label for answer, item in zip(answers, given.read, strict=True)])
     parts = []
-    for name, rule in zip(classes, rules, strict=True):
-        if _map(rule).get("is_certified") is True:
+    for name, rule in zip(given.classes, rules, strict=True):
+        if rule.get("is_certified") is True:
             decided = np.array([answer.decision == "accept" and answer.label == name for answer in answers])
-            parts.append(Part(name, measure_deferral(decided, is_wrong, groups)))
-    return check_parts("classes", parts, max_error=max_error, tainted=tainted) if parts else None
+            parts.append(given.part(name, decided, is_wrong))
+    return check_parts("classes", parts, max_error=max_error, tainted=given.tainted) if parts else None
 
 
-def _check_short_lists(
-    decision: Mapping[str, Any],
-    answers: Sequence[Prediction],
-    read: Sequence[Item],
-    *,
-    groups: IntArray | None,
-    tainted: str,
-) -> PartPromises | None:
-    sets = _map(decision.get("label_set"))
-    coverage, n = _share(sets.get("coverage")), sets.get("n_calibration")
+def _check_short_lists(given: _Pictures, answers: Sequence[Prediction]) -> PartPromises | None:
+    sets = given.section("label_set")
+    coverage, n = _share(sets.get("coverage")), _count(sets.get("n_calibration"))
     is_all = all(len(answer.label_set) == len(answer.probabilities) for answer in answers)
-    if coverage is None or type(n) is not int or n < 1 or is_all:  # a list of all labels promises nothing
+    if coverage is None or n is None or is_all:  # a list of all labels promises nothing
         return None
-    missed = np.array([item.label not in answer.label_set for answer, item in zip(answers, read, strict=True)])
-    part = Part("the short list", measure_deferral(np.ones_like(missed), missed, groups))
-    return check_parts("short lists", [part], max_error=round(1 - coverage, 12), n_calibration=n, tainted=tainted)
+    missed = np.array([item.label not in answer.label_set for answer, item in zip(answers, given.read, strict=True)])
+    part = given.part("the short list", np.ones_like(missed), missed)
+    return check_parts("short lists", [part], max_error=round(1 - coverage, 12), n_calibration=n, tainted=given.tainted)
 
 
-def _check_labels(
-    decision: Mapping[str, Any],
-    classes: Sequence[str],
-    answers: Sequence[Answer],
-    read: Sequence[Item],
-    *,
-    groups: IntArray | None,
-    tainted: str,
-) -> tuple[PartPromises, ...]:
-    rules, max_error = decision.get("labels"), _share(decision.get("max_error"))
-    if max_error is None or not isinstance(rules, list) or len(rules) != len(classes):
-        return ()
-    told = [answer for answer in answers if isinstance(answer, MultiLabelPrediction)]
-    borne = [{*split_labels(item.label, task="multilabel")} for item in read]
+def _check_labels(given: _Pictures, answers: Sequence[MultiLabelPrediction]) -> PartPromises | None:
+    rules, max_error = given.rules("labels"), _share(given.decision.get("max_error"))
+    if max_error is None or rules is None:
+        return None
+    borne = [{*split_labels(item.label, task="multilabel")} for item in given.read]
     parts = []
-    for name, rule in zip(classes, rules, strict=True):
+    for name, rule in zip(given.classes, rules, strict=True):
         is_there = np.array([name in labels for labels in borne])
-        for answer, is_wrong in (("present", ~is_there), ("absent", is_there)):
-            if _map(_map(rule).get(answer)).get("is_certified") is True:
-                decided = np.array([one.decisions[name] == answer for one in told])
-                parts.append(Part(f"{name}, {_SAID[answer]}", measure_deferral(decided, is_wrong, groups)))
-    return (check_parts("labels", parts, max_error=max_error, tainted=tainted),) if parts else ()
+        for said, is_wrong in (("present", ~is_there), ("absent", is_there)):
+            if _map(rule.get(said)).get("is_certified") is True:
+                decided = np.array([answer.decisions[name] == said for answer in answers])
+                parts.append(given.part(f"{name}, {_SAID[said]}", decided, is_wrong))
+    return check_parts("labels", parts, max_error=max_error, tainted=given.tainted) if parts else None
 
 
-def _check_intervals(
-    decision: Mapping[str, Any],
-    classes: Sequence[str],
-    answers: Sequence[Answer],
-    read: Sequence[Item],
-    *,
-    groups: IntArray | None,
-    tainted: str,
-) -> tuple[PartPromises, ...]:
-    interval = _map(decision.get("interval"))
-    coverage, n = _share(interval.get("coverage")), interval.get("n_calibration")
-    if coverage is None or type(n) is not int or n < 1:
-        return ()
-    told = [answer for answer in answers if isinstance(answer, ValuePrediction)]
-    truth: FloatArray = np.array([split_values(item.label) for item in read], dtype=np.float64)
+def _check_intervals(given: _Pictures, answers: Sequence[ValuePrediction]) -> PartPromises | None:
+    interval = given.section("interval")
+    coverage, n = _share(interval.get("coverage")), _count(interval.get("n_calibration"))
+    if coverage is None or n is None:
+        return None
+    truth: FloatArray = np.array([split_values(item.label) for item in given.read], dtype=np.float64)
     parts = []
-    for at, name in enumerate(classes):
-        ends = [answer.intervals[name] for answer in told]
+    for at, name in enumerate(given.classes):
+        ends = [answer.intervals[name] for answer in answers]
         if None not in ends:
             low, high = np.array(ends, dtype=np.float64).T
             missed: BoolArray = (truth[:, at] < low) | (truth[:, at] > high)
-            parts.append(Part(name, measure_deferral(np.ones_like(missed), missed, groups)))
+            parts.append(given.part(name, np.ones_like(missed), missed))
     if not parts:
-        return ()
-    return (check_parts("intervals", parts, max_error=round(1 - coverage, 12), n_calibration=n, tainted=tainted),)
+        return None
+    return check_parts("intervals", parts, max_error=round(1 - coverage, 12), n_calibration=n, tainted=given.tainted)
 
 
 def _map(value: Any) -> Mapping[str, Any]:
@@ -142,3 +130,7 @@ def _map(value: Any) -> Mapping[str, Any]:
 
 def _share(value: Any) -> float | None:
     return value if isinstance(value, float) and 0 < value < 1 else None
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value > 0 else None
