@@ -31,14 +31,18 @@ def open_session(model: Path | bytes, *, threads: int) -> ort.InferenceSession:
 
 
 def decode(file: Path | BinaryIO, size: int) -> np.ndarray:
-    image = Image.open(file)
-    image.draft("RGB", (size, size))
-    image = image.convert("RGB")
+    opened = Image.open(file)
+    opened.draft("RGB", (size, size))
+    image = opened.convert("RGB")
     ratio = size / min(image.size)
     image = image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BILINEAR)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     pixels = np.asarray(image.crop((left, top, left + size, top + size)), dtype=np.float32)
     return np.ascontiguousarray(((pixels - _MEAN) / _STD).transpose(2, 0, 1))[np.newaxis]
+
+
+def _decode_all(files: Sequence[Path], size: int) -> np.ndarray:
+    return np.concatenate([decode(file, size) for file in files])
 
 
 def pass_session_a_core(session: ort.InferenceSession, files: Sequence[Path], size: int, output: str) -> float:
@@ -58,7 +62,7 @@ def pass_one_session(session: ort.InferenceSession, files: Sequence[Path], size:
     begun = time.perf_counter()
     with ThreadPoolExecutor(CORES) as pool:
         batches = [files[i : i + 8] for i in range(0, len(files), 8)]
-        ahead = [pool.submit(lambda b=batch: np.concatenate([decode(file, size) for file in b])) for batch in batches]
+        ahead = [pool.submit(_decode_all, batch, size) for batch in batches]
         for decoded in ahead:
             session.run([output], {"pixels": decoded.result()})
     return time.perf_counter() - begun

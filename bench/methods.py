@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -181,7 +182,7 @@ def _empty(cache: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _call(cache: Path, *args: str) -> tuple[float, int, dict]:
+def _call(cache: Path, *args: str) -> tuple[float, int, dict[str, Any]]:
     """(seconds, peak resident bytes, what it printed)."""
     out, peak = cache.parent / "out.json", cache.parent / "peak"
     begun = time.perf_counter()

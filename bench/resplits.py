@@ -34,6 +34,7 @@ from drivetrain.runtime.shifted import ShiftRule
 from drivetrain.settings import Settings
 from drivetrain.trust.calibration import scale_logits, softmax
 from drivetrain.trust.conformal import p_values
+from drivetrain.trust.ood import measure_doubt, measure_energy
 from drivetrain.trust.ood_rule import Part, Surroundings
 
 KINDS = ("unknown", "shifted", "either")
@@ -44,13 +45,19 @@ _CHECKED = 40  # pictures that the rule as it serves is asked about too
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered(Surroundings):
-    """Looks up what was measured of a picture: `features` are its row (1,). No re-split changes a distance."""
+    """Looks up what was measured of a picture by its row: `features` are that (1,). No re-split changes a distance."""
 
     told: Sequence[tuple[dict[Part, float], float]]
 
-    def measure(self, features: IntArray, logits: FloatArray | None) -> tuple[dict[Part, float], float]:
-        told, outside = self.told[features.item()]
-        return dict(told), outside
+    def measure(
+        self, features: FloatArray, logits: FloatArray | None = None, surest: tuple[float, float] | None = None
+    ) -> tuple[dict[Part, float], float]:
+        told, outside = self.told[int(features.item())]
+        # what its calibrated answers say is another thing in each re-split
+        sure: dict[Part, float] = (
+            {} if surest is None else {"energy": measure_energy(*surest), "doubt": measure_doubt(surest[1])}
+        )
+        return {**told, **sure}, outside
 
 
 @dataclass(frozen=True)
@@ -121,10 +128,8 @@ def fit_answers(method: str, given: FitInput, divided: TrainData, apart: Items) 
     frozen, logits, styles = fitted.valid_frozen, fitted.valid_logits, divided.styles(given.valid)
     labels, groups = given.valid.targets, given.valid.groups
     if len(apart):
-        told = _ask(fitted.model, given, apart)
-        frozen, logits, styles = (
-            np.concatenate([ours, theirs]) for ours, theirs in zip((frozen, logits, styles), told, strict=True)
-        )
+        theirs = _ask(fitted.model, given, apart)
+        frozen, logits, styles = (np.concatenate(pair) for pair in zip((frozen, logits, styles), theirs, strict=True))
         labels = np.concatenate([labels, apart.targets(classes=given.classes)])
         groups = np.concatenate([groups, np.full(len(apart), -1)])
     strata = find_strata(given.train.targets, task=given.task)
@@ -141,7 +146,7 @@ def fit_answers(method: str, given: FitInput, divided: TrainData, apart: Items) 
         ),
         frozen=frozen,
         logits=logits,
-        labels=labels,
+        labels=labels.astype(np.int64),
         styles=styles,
         groups=groups,
         train_styles=divided.styles(given.train),
@@ -193,7 +198,7 @@ def calibrate_rows(answers: Answers, rows: IntArray, options: PolicyOptions, *, 
         task="classification",
         known=lambda calibrated, fit, notes: fit_scales(
             answers.around,
-            rows[:, np.newaxis],
+            _as_features(rows),
             fit,
             notes,
             logits=answers.logits[rows],
@@ -204,6 +209,11 @@ def calibrate_rows(answers: Answers, rows: IntArray, options: PolicyOptions, *, 
         options=options,
         class_names=answers.classes,
     )
+
+
+def _as_features(rows: IntArray) -> FloatArray:
+    """(n, 1): what `Remembered` looks a picture up by."""
+    return rows[:, np.newaxis].astype(np.float64)
 
 
 def count(answers: Answers, made: Calibration, rows: IntArray) -> Draw:
@@ -226,7 +236,7 @@ def decide(answers: Answers, made: Calibration, rows: IntArray) -> tuple[BoolArr
     known = KnownRule(decision, made.arrays, feature_count=answers.frozen.shape[1], output_count=len(answers.classes))
     assert known.rule is not None
     rule = replace(known.rule, surroundings=answers.around)
-    scores = rule.scores(rows[:, np.newaxis], answers.logits[rows], scaled)
+    scores = rule.scores(_as_features(rows), answers.logits[rows], scaled)
     unknown = p_values(known.reference, scores) <= known.flag_at
     shifted = ShiftRule(decision, made.arrays).find_shifted(answers.styles[rows])
     probs = softmax(scaled)
