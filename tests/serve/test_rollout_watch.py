@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from drivetrain.errors import InvalidConfig, Unavailable
-from drivetrain.flows.rollout import OURSELVES
+from drivetrain.flows.rollout import OURSELVES, enter_markers
 from drivetrain.flows.rollout_evidence import gather_evidence
 from drivetrain.flows.rollout_marker import write_marker
 from drivetrain.serve.app import create_app
@@ -27,12 +27,12 @@ from .tiny import archive, model, tiny_app, write
 NEW_SAYS = {"green": "blue", "blue": None}
 
 
+def refuse(self: object, **given: bool) -> object:
+    raise Unavailable("db", got="a disk that is full", want="a database that answers")
+
+
 def make_full(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on nothing can be written into a database; it can be read."""
-
-    def refuse(self: Database, **given: bool) -> object:
-        raise Unavailable("db", got="a disk that is full", want="a database that answers")
-
     monkeypatch.setattr(Database, "write", refuse)
 
 
@@ -153,6 +153,49 @@ def test_a_rollback_by_file_holds_within_the_second_while_nothing_can_be_written
         last = bench.store.deployments.ledger(deployment.id)[-1]
         assert (last["action"], last["by"]) == ("rollback", "bob")
         assert bench.send()["version"] == OLD
+
+
+def test_a_file_that_another_server_entered_holds_until_the_store_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read of the store is from before the rollback: without its file the candidate would decide again."""
+    with rollout_bench(tmp_path, is_started=False) as bench:
+        begin(bench.store)
+        bench.move("expanding", 1.0)
+        bench.desk.look()
+        assert bench.send()["version"] == NEW
+        marker = write_marker(tmp_path, "colours", by="bob", reason="misses", at=time.time())
+        bench.desk.read_markers()
+        assert bench.send()["version"] == OLD
+        assert enter_markers(bench.store, tmp_path) == ["colours"]
+        assert not marker.path.exists()
+        for _ in range(3):
+            bench.desk.read_markers()
+            assert bench.send()["version"] == OLD
+        with monkeypatch.context() as away:
+            away.setattr(type(bench.store.deployments), "list", refuse)
+            bench.desk.refresh()  # nothing was read: it holds
+            bench.desk.read_markers()
+            assert bench.post().json()["version"] == OLD
+        bench.desk.refresh()
+        assert bench.desk._gone == []
+        assert bench.send()["version"] == OLD
+        begin(bench.store, name="again")
+        bench.move("expanding", 1.0, name="again")
+        bench.desk.look()
+        assert bench.send()["version"] == NEW  # it held for what was started before
+
+
+def test_a_file_taken_away_by_hand_lets_it_go_on(tmp_path: Path) -> None:
+    with rollout_bench(tmp_path, is_started=False) as bench:
+        begin(bench.store)
+        bench.move("expanding", 1.0)
+        marker = write_marker(tmp_path, "colours", by="bob", reason="misses", at=time.time())
+        bench.desk.look()
+        assert bench.send()["version"] == OLD
+        marker.path.unlink()
+        bench.desk.look()
+        assert bench.send()["version"] == NEW
 
 
 def test_what_cannot_be_kept_is_answered_without_the_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

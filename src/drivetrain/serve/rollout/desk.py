@@ -61,6 +61,7 @@ class Rollouts:
         self._deployments: list[Deployment] = []  # as read
         self._paths: dict[str, str] = {}  # version -> file
         self._markers: list[Marker] = []
+        self._gone: list[Marker] = []  # files that went: the store may be older as read, so they hold until it is again
         self._obeyed: list[Deployment] = []  # with the markers
         self._by_model: Mapping[str, LiveRollout] = {}
         self._has_read = False
@@ -92,9 +93,12 @@ class Rollouts:
     def refresh(self) -> None:
         """Read the roll-outs from the store now: after this process moved one. Never raises."""
         with self._reading:
+            gone = list(self._gone)  # whoever took these away had entered them before this reading
             try:
                 self._read()
                 self._problem = ""
+                with self._applying:
+                    self._gone = [one for one in self._gone if one not in gone]
             except DrivetrainError as exc:
                 if not self._problem:
                     _log.error("roll-outs cannot be read; the last that were known hold: %s", exc.message)
@@ -178,6 +182,7 @@ class Rollouts:
         if self._closed.is_set():
             self._closed.clear()
             self._open_workers()
+        self.read_markers()  # first: one that is entered in between is in the store then
         self.refresh()
         works = {"rollouts": self._poll, "rolled-back": self._watch_markers, "candidates": self._keep_models}
         for name, work in works.items():
@@ -238,11 +243,18 @@ class Rollouts:
         self._closed.wait(_MARKERS_S)
 
     def read_markers(self) -> None:
-        """Obey the files that stand in for the database."""
+        """Obey the files that stand in for the database.
+
+        One that is there no more was entered, by this server or another: it is obeyed until the store was read anew, or
+        the candidate would decide again in between.
+        """
         found = read_markers(self._folder)
-        if found != self._markers:
+        with self._applying:
+            if found == self._markers:
+                return
+            self._gone += [one for one in self._markers if one not in found]
             self._markers = found
-            self._apply()
+        self._apply()
 
     def _enter_markers(self) -> None:
         try:
@@ -259,7 +271,7 @@ class Rollouts:
     def _open_workers(self) -> None:
         """What works beside the requests; each has its thread, once there is something to do."""
         self.posts = Posts(self._settings, self.metrics)
-        self._teller = Teller(self.store, self.metrics, self.posts, markers=lambda: self._markers)
+        self._teller = Teller(self.store, self.metrics, self.posts, markers=self._all_markers)
         self.shadow = Shadow(
             self.store,
             self._registry,
@@ -281,13 +293,16 @@ class Rollouts:
 
     def _apply(self) -> None:
         with self._applying:
-            before, self._obeyed = self._obeyed, obey_markers(self._deployments, self._markers)
+            before, self._obeyed = self._obeyed, obey_markers(self._deployments, self._all_markers())
             if self._obeyed == before:
                 return
             self._by_model = lives_of(self._obeyed)
             now = self._obeyed
         self._changed.set()
         self._teller.changed(before, now)
+
+    def _all_markers(self) -> list[Marker]:
+        return [*self._gone, *self._markers]
 
     def _was_rolled_back(self, deployment: Deployment) -> None:
         self.metrics.rollouts.rollbacks.labels(deployment.name).inc()
