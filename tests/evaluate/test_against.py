@@ -61,9 +61,10 @@ def test_pictures_that_trained_the_other_are_told(
     assert result.against is not None
     assert (result.as_json()["n_trained_on"], result.against.n_trained_on) == (trained.n_train, 10)
     assert plain(result.as_json())["against"]["n_trained_on"] == 10
+    assert plain(result.as_json())["against"]["n_calibrated_on"] == trained.n_valid
     ours, theirs, unequal = result.notes
     assert ours.startswith(f"{trained.n_train} of 180 pictures trained it, the others calibrated it, and its numbers")
-    assert theirs.startswith(f"10 of 180 pictures trained {result.against.version}, the others calibrated it, and its")
+    assert theirs.startswith(f"10 of 180 pictures trained {result.against.version}, and its numbers flatter it")
     assert unequal == "More of the pictures trained the one model than the other, and that one they favour."
     assert ask(model, other, data).notes == ()
 

@@ -91,7 +91,7 @@ def test_a_broken_promise_and_learned_pictures_are_told(
     model: Predictor, data: Path, result: EvaluateResult, tmp_path: Path
 ) -> None:
     told = check_promise(measure_deferral(np.ones(292, np.bool_), np.arange(292) < 24), max_error=0.05)
-    learned = Learned(n=54, n_trained_on=7, n_calibrated_on=0, is_made_of=False, is_certified_on=False)
+    learned = Learned(is_fresh=np.arange(54) >= 7, n_trained_on=7, n_calibrated_on=0, is_made_of=False)
     plain = replace(result, promise=told, learned=learned, notes=tuple(learned.tell()))
     write_page(tmp_path / "page.html", plain, model, data, progress=SilentProgress())
     html = (tmp_path / "page.html").read_text("utf-8")

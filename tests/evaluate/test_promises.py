@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 from drivetrain.bundle.archive import read_bundle, write_bundle
+from drivetrain.bundle.arrays import write_arrays
 from drivetrain.flows.evaluate import EvaluateResult, evaluate
+from drivetrain.flows.trained_on import CALIBRATED_ON, pack_digests
 from drivetrain.progress import SilentProgress
 from drivetrain.runtime.predictor import load
 
@@ -71,3 +74,45 @@ def test_short_lists_are_counted_over_all_pictures(other: Path, data: Path, tmp_
 def test_what_is_not_said_is_not_promised(other: Path, data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     result = ask(other, data, tmp_path, **changes)
     assert "classes" not in {part.kind for part in result.part_promises}
+
+
+def test_short_lists_are_held_class_by_class_where_each_has_a_threshold(
+    other: Path, data: Path, tmp_path: Path
+) -> None:
+    sets = {
+        "method": "class_conditional", "coverage": 0.95, "threshold": 0.4, "n_calibration": 300,
+        "thresholds": [0.4, 0.4, 0.4],
+    }  # fmt: skip
+    old = ask(other, data, tmp_path, label_set=sets)
+    assert "short lists" not in {part.kind for part in old.part_promises}  # from how many pictures, nobody knows
+    result = ask(other, data, tmp_path, label_set={**sets, "n_per_class": [100, 150, 50]})
+    [told] = [part for part in result.part_promises if part.kind == "short lists"]
+    assert [one.of for one in told.checks] == ["square", "circle", "stripes"]
+    for one in told.checks:
+        of = [(item, answer) for item, answer in result.predictions if item.label == one.of]
+        assert one.n_decided == len(of)
+        assert one.n_wrong == sum(item.label not in answer.label_set for item, answer in of)  # type: ignore[union-attr]
+    assert told.is_broken
+
+
+def test_pictures_that_calibrated_it_are_left_out_of_its_promises(other: Path, data: Path, tmp_path: Path) -> None:
+    files = sorted(data.rglob("*.png"))
+    digests = [hashlib.sha256(file.read_bytes()).digest() for file in files[::2]]
+    read = read_bundle(other)
+    arrays = dict(read.arrays) | {CALIBRATED_ON: pack_digests(digests)}
+    write_bundle(tmp_path / "used.dt", read.manifest, {**read.members, "reference.npz": write_arrays(arrays)})
+    result = ask(tmp_path / "used.dt", data, tmp_path)
+    assert result.promise is not None
+    used = {file.relative_to(data).as_posix() for file in files[::2]}
+    left = sum(answer.decision == "accept" for item, answer in result.predictions if item.path not in used)
+    assert 0 < left < result.evaluation.deferral.n_accepted
+    assert (result.promise.n_decided, result.promise.verdict) == (left, "broken")
+    assert result.evaluation.n == 54
+    assert result.as_json()["n_calibrated_on"] == 27
+    assert result.notes[0].endswith("What it promises is held to the other 27 alone.")
+    arrays = dict(read.arrays) | {CALIBRATED_ON: pack_digests(hashlib.sha256(f.read_bytes()).digest() for f in files)}
+    write_bundle(tmp_path / "used.dt", read.manifest, {**read.members, "reference.npz": write_arrays(arrays)})
+    whole = ask(tmp_path / "used.dt", data, tmp_path)
+    assert whole.promise is not None
+    n_decided = whole.evaluation.deferral.n_accepted
+    assert (whole.promise.n_decided, whole.promise.verdict) == (n_decided, "broken")  # against it they can speak

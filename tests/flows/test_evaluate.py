@@ -134,18 +134,20 @@ def test_pictures_the_model_was_made_from_flatter_it(
     rest = evaluate(predictor, same, progress=SilentProgress())
     n_held = trained.n_valid
     assert rest.notes == (
-        f"All {n_held} pictures calibrated it: that they agree with its probabilities and its promise shows nothing. "
+        f"All {n_held} pictures calibrated it: that its probabilities and its promise agree with them shows nothing. "
         "Evaluate on pictures that it has never seen.",
     )
     assert (rest.suffix, rest.as_json()["n_trained_on"], rest.as_json()["n_calibrated_on"]) == ("", 0, n_held)
     assert rest.learned is not None
-    assert rest.learned.tainted == f"all {n_held} pictures calibrated the model"
+    assert rest.learned.tainted == "it was measured on these very pictures"
     other = same / "circle" / "new.png"
     Image.new("RGB", (32, 32), "red").save(other)
     mixed = evaluate(predictor, same, progress=SilentProgress())
-    assert mixed.notes[0].startswith(f"{n_held} of {n_held + 1} pictures calibrated it: that they agree")
+    assert mixed.notes[0].startswith(f"{n_held} of {n_held + 1} pictures calibrated it: that its prob")
     assert mixed.learned is not None
-    assert mixed.learned.tainted == f"{n_held} of {n_held + 1} pictures calibrated the model"
+    assert mixed.notes[0].endswith("What it promises is held to the other 1 alone.")
+    assert (mixed.learned.tainted, mixed.learned.n_fresh) == ("", 1)
+    assert [one.n_decided for of in mixed.part_promises for one in of.checks] in ([], [1])
 
 
 def whole_items(result: EvaluateResult) -> list[Item]:
@@ -182,11 +184,16 @@ def test_pictures_that_a_promise_was_measured_on_cannot_test_it(
     digest = digest_items((item, hashlib.sha256(items.file(item).read_bytes()).digest()) for item in items)
     bundle = read_bundle(trained.bundle)
     lineage = {**bundle.manifest.lineage, "certified_on": {"data_digest": digest, "n": len(items)}}
-    write_bundle(tmp_path / "new.dt", replace(bundle.manifest, lineage=lineage), bundle.members)
+    arrays = {name: array for name, array in bundle.arrays.items() if name != CALIBRATED_ON}  # as it was before
+    members = {**bundle.members, "reference.npz": write_arrays(arrays)}
+    write_bundle(tmp_path / "new.dt", replace(bundle.manifest, lineage=lineage), members)
     told = evaluate(load(tmp_path / "new.dt"), data, progress=SilentProgress())
     assert told.notes == (
-        "The promise of this model was measured on these very pictures: that they agree with it shows nothing.",
+        "All 12 pictures calibrated it: that its probabilities and its promise agree with them shows nothing. "
+        "Evaluate on pictures that it has never seen.",
     )
+    assert told.learned is not None
+    assert told.learned.tainted == "it was measured on these very pictures"
     (data / "circle" / "circle-000.png").unlink()
     assert evaluate(load(tmp_path / "new.dt"), data, progress=SilentProgress()).notes == ()
 

@@ -202,9 +202,9 @@ def test_what_is_promised_part_by_part_is_held_to_the_pictures(
         decided = [(item, one) for item, one in result.predictions if one.decisions[name] == said]  # type: ignore[union-attr]
         wrong = sum((name in item.label.split(";")) == (said == "absent") for item, _ in decided)
     else:
-        assert [one.of for one in told.checks] == list(model.classes)
+        assert [one.of for one in told.checks] == ([""] if len(model.classes) == 1 else list(model.classes))
         decided = list(result.predictions)
-        ends = [(float(item.label), one.intervals[broken.of]) for item, one in decided]  # type: ignore[union-attr]
+        ends = [(float(item.label), one.intervals[broken.of or model.classes[0]]) for item, one in decided]  # type: ignore[union-attr]
         wrong = sum(not low <= value <= high for value, (low, high) in ends)
     assert (broken.n_decided, broken.n_wrong) == (len(decided), wrong)
     assert result.as_json()["part_promises"][0]["checks"][0]["of"] == told.checks[0].of
@@ -223,3 +223,14 @@ def test_a_bundle_that_promises_nothing_is_held_to_nothing(task: Task, data: dic
         decision["interval"] = {"half_widths": [None] * len(decision["interval"]["half_widths"])}
     model = load(tiny_parts(task).changed(decision=decision).write(tmp_path / "silent.dt"))
     assert evaluate(model, data[task], progress=SilentProgress()).part_promises == ()
+
+
+def test_values_of_one_group_alone_are_refused_before_the_other_is_asked(tmp_path: Path) -> None:
+    model = load(tiny_parts("regression").write(tmp_path / "tiny.dt"))
+    against = load(tiny_parts("regression").changed(name="other").write(tmp_path / "other.dt"))
+    root = write_data(tmp_path / "data", "regression", 12)
+    head, *rows = (root / "labels.csv").read_text().splitlines()
+    (root / "labels.csv").write_text("\n".join([f"{head},group", *(f"{row},one night" for row in rows)]))
+    assert evaluate(model, root, progress=SilentProgress()).n_groups == 1
+    with pytest.raises(InvalidInput, match="--against: got pictures that are all of one group; want two groups"):
+        evaluate(model, root, progress=SilentProgress(), against=against)

@@ -6,6 +6,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from drivetrain.errors import InvalidInput
+from drivetrain.trust import estimate
 from drivetrain.trust.detection import measure_detection
 
 
@@ -89,3 +90,15 @@ def test_as_json_is_plain() -> None:
 def test_what_cannot_be_measured_is_refused(foreign: np.ndarray) -> None:
     with pytest.raises(InvalidInput, match="foreign: got shape"):
         measure_detection(np.zeros(3), foreign)
+
+
+@pytest.mark.parametrize(("n", "m"), [(900, 60), (60, 900)])
+def test_of_many_pictures_both_sides_are_drawn_as_often(n: int, m: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "_MOST_COUNTS", 300 * 900)  # as with 40,000 and more
+    known, foreign = scores(n, m)
+    few = measure_detection(known, foreign)
+    monkeypatch.undo()
+    many = measure_detection(known, foreign)
+    assert few.auroc == many.auroc
+    assert few.aupr_known_low == pytest.approx(many.aupr_known_low, abs=0.03)
+    assert few.aupr_known_low != many.aupr_known_low

@@ -138,6 +138,7 @@ def _describe_label_sets(probs: FloatArray, labels: IntArray) -> tuple[dict[str,
         "n_calibration": len(labels),
     }
     if by_class is not None:
+        told["n_per_class"] = np.bincount(labels, minlength=probs.shape[1]).tolist()
         told["thresholds"] = by_class.tolist()
     few = [f"Only {len(labels)} pictures to shape label sets by: to be right, each holds every label."]
     return {"label_set": told}, few if sets_at == 0 and by_class is None else []

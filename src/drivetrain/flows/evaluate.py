@@ -28,7 +28,7 @@ from drivetrain.flows.evaluate_corrupted import CorruptionResult, choose_sample,
 from drivetrain.flows.evaluate_foreign import ForeignResult, evaluate_foreign, find_foreign
 from drivetrain.flows.evaluate_groups import check_by, find_groups, group_answers, tell_groups
 from drivetrain.flows.evaluate_learned import Learned, find_learned
-from drivetrain.flows.evaluate_promises import check_part_promises
+from drivetrain.flows.evaluate_promises import check_promises
 from drivetrain.imaging.picture_file import read_picture_file
 from drivetrain.progress import Progress
 from drivetrain.runtime.parallel import callers_for, map_in_order
@@ -38,9 +38,8 @@ from drivetrain.settings import Settings, load_settings
 from drivetrain.task import Task
 from drivetrain.trust.belief import Prior
 from drivetrain.trust.estimate import LEAST_DRAWN
-from drivetrain.trust.evaluation import Evaluation
 from drivetrain.trust.groups import GroupComparison
-from drivetrain.trust.promise_check import PartPromises, PromiseCheck, check_promise, read_promise
+from drivetrain.trust.promise_check import PartPromises, PromiseCheck
 
 __all__ = [
     "DEFAULT_SAMPLE",
@@ -170,6 +169,9 @@ def evaluate(
     evaluation = evaluate_answers(
         answers, items.targets(read, classes=predictor.classes), predictor.classes, groups=groups
     )
+    promise, part_promises = check_promises(
+        predictor.manifest.decision, predictor.classes, answers, read, groups=groups, learned=learned
+    )
     return EvaluateResult(
         version=predictor.version,
         evaluation=evaluation,
@@ -178,10 +180,8 @@ def evaluate(
         notes=tuple(notes),
         n_groups=None if groups is None else len(np.unique(groups)),
         learned=learned,
-        promise=_check_promise(predictor, evaluation, learned),
-        part_promises=check_part_promises(
-            predictor.manifest.decision, predictor.classes, answers, read, groups=groups, tainted=learned.tainted
-        ),
+        promise=promise,
+        part_promises=part_promises,
         **parts,
     )
 
@@ -195,15 +195,6 @@ def _tell_learned(learned: Learned, theirs: Learned | None, against: Predictor |
     if None not in counts and len({*counts}) == 2:
         notes.append("More of the pictures trained the one model than the other, and that one they favour.")
     return notes
-
-
-def _check_promise(predictor: Predictor, evaluation: AnyEvaluation, learned: Learned) -> PromiseCheck | None:
-    """None of labels and values, which promise part by part."""
-    promised = read_promise(predictor.manifest.decision)
-    if promised is None or not isinstance(evaluation, Evaluation):
-        return None
-    max_error, confidence = promised
-    return check_promise(evaluation.deferral, max_error=max_error, confidence=confidence, tainted=learned.tainted)
 
 
 class _Given(NamedTuple):

@@ -32,6 +32,7 @@ class AgainstResult:
     version: str
     evaluation: AnyEvaluation  # of the reference
     n_trained_on: int | None  # pictures that trained the reference; None where its bundle does not say
+    n_calibrated_on: int | None  # and that calibrated it
     comparison: Comparison
     belief: Belief | None  # where a prior was given
     won: tuple[str, ...]  # paths of pictures that the model does better, the reference worse
@@ -43,6 +44,7 @@ class AgainstResult:
             "name": self.name,
             "version": self.version,
             "n_trained_on": self.n_trained_on,
+            "n_calibrated_on": self.n_calibrated_on,
             **self.comparison.as_json(),
             **({"belief": self.belief.as_json()} if self.belief else {}),
             "won": list(self.won),
@@ -97,6 +99,13 @@ def evaluate_against(
     groups (n,) say which of the predictions belong together; the comparison counts by them. `learned` is what the
     reference had of the pictures before.
     """
+    if groups is not None and against.task != "classification" and groups.min() == groups.max():
+        raise InvalidInput(
+            "--against",
+            got="pictures that are all of one group",
+            want="two groups at least: what one group says differs by chance in an unknown way",
+            hint="Groups are the column `group` of labels.csv, and copies of one file.",
+        )
     answers: list[Answer] = []
     rows: list[int] = []
     with progress.task(f"Predicting with {against.name}", total=len(predictions)) as advance:
@@ -118,6 +127,7 @@ def evaluate_against(
         name=against.name,
         version=against.version,
         n_trained_on=None if learned is None else learned.n_trained_on,
+        n_calibrated_on=None if learned is None else learned.n_calibrated_on,
         evaluation=evaluate_answers(
             answers, items.targets(read, classes=against.classes), against.classes, groups=alike
         ),

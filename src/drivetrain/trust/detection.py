@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 
 from drivetrain.arrays import FloatArray, IntArray
 from drivetrain.errors import InvalidInput
-from drivetrain.trust.estimate import LEAST_DRAWN, draw_counts, wilson_interval
+from drivetrain.trust.estimate import LEAST_DRAWN, draw_counts, limit_repeats, wilson_interval
 from drivetrain.trust.pieces import count_independent, count_pieces
 
 __all__ = ["Detection", "measure_detection"]
@@ -70,6 +70,7 @@ def measure_detection(
             raise InvalidInput(name, got=f"shape {scores.shape}", want="one finite score or more, shape (n,)")
     n, m = len(known), len(foreign)
     ranking = _Ranking.of(known, foreign)
+    repeats = limit_repeats(max(n, m), repeats)  # of both sides as many
     told = ranking.measure(np.ones((1, n)), np.ones((1, m)))
     rows = [
         ranking.measure(*drawn)

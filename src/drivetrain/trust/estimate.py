@@ -18,6 +18,7 @@ __all__ = [
     "Rate",
     "bootstrap_interval",
     "draw_counts",
+    "limit_repeats",
     "mean_of_rows",
     "mean_with_interval",
     "weigh",
@@ -136,13 +137,18 @@ def draw_counts(n: int, *, repeats: int, seed: int = 0, groups: IntArray | None 
     enough for the third digit of an interval.
     """
     rng = np.random.default_rng(seed)
-    repeats = max(_LEAST_REPEATS, min(repeats, _MOST_COUNTS // n))
+    repeats = limit_repeats(n, repeats)
     counts: FloatArray = np.empty((repeats, n), dtype=np.float32)  # exact: no count comes near 2**24
     places = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     pieces = int(places.max()) + 1
     for row in counts:
         row[:] = np.bincount(rng.integers(pieces, size=pieces), minlength=pieces)[places]
     return counts
+
+
+def limit_repeats(n: int, repeats: int) -> int:
+    """How many resamples of n pictures `draw_counts` makes where `repeats` are asked for."""
+    return max(_LEAST_REPEATS, min(repeats, _MOST_COUNTS // n))
 
 
 def weigh(counts: FloatArray, values: FloatArray | BoolArray) -> FloatArray:

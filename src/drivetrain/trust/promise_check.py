@@ -73,8 +73,9 @@ class PartPromises:
 class Part(NamedTuple):
     """What one promise of several is of, and what became of it; an interval that misses the truth is an error."""
 
-    of: str
+    of: str  # "" where it is of all pictures
     told: DeferralEvaluation
+    n_calibration: int | None = None  # where it is kept on average over calibrations of so many pictures
 
 
 def read_promise(decision: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -104,20 +105,17 @@ def check_promise(
     if not n:
         sentence = f"{begin}; here it decides nothing by itself."
         return _conclude("", told, max_error, "untested", sentence)
-    alike = f", which count as {told.n_counted:,.0f}, as pictures of a group are alike" if told.n_counted < n else ""
-    begin = f"{begin}; here {100 * wrong / n:.1f} % ({_tell_interval(told)}; {wrong:,} of {n:,}{alike})"
-    verdict = _judge(told, max_error, allowed=max_error, needed=needed, chance=_CHANCE, is_tainted=bool(tainted))
-    if verdict == "broken":
-        renewed = "`drivetrain certify` renews it on labelled ones."
-        words = f"{begin}: the promise does not hold for pictures like these. {renewed}"
-    elif tainted:
-        words = f"{begin}, which says nothing for the promise: {tainted}."
-    elif verdict == "untested":
-        takes = f" (it takes {needed} without an error to speak for it)" if told.n_counted < needed else ""
-        words = f"{begin}: too few decisions to tell{takes}."
-    else:
-        words = f"{begin}: nothing here speaks against it, which is no proof."
-    return _conclude("", told, max_error, verdict, words)
+    alike = ", as pictures of a group are alike" if told.n_counted < n else ""
+    begin = f"{begin}; here {100 * wrong / n:.1f} % ({_tell_counts(told)}{alike})"
+    outcome = _judge(told, max_error, allowed=max_error, needed=needed, chance=_CHANCE, is_tainted=bool(tainted))
+    takes = f" (it takes {needed} without an error to speak for it)" if told.n_counted < needed else ""
+    words = {
+        "broken": ": the promise does not hold for pictures like these. "
+        "`drivetrain certify` renews it on labelled ones.",
+        "tainted": f", which says nothing for the promise: {tainted}.",
+        "consistent": ": nothing here speaks against it, which is no proof.",
+    }.get(outcome, f": too few decisions to tell{takes}.")
+    return _conclude("", told, max_error, _VERDICTS[outcome], begin + words)
 
 
 def allow_for_calibration(max_error: float, n_calibration: int, *, chance: float) -> float:
@@ -131,38 +129,40 @@ def allow_for_calibration(max_error: float, n_calibration: int, *, chance: float
 
 
 def check_parts(
-    kind: PromiseKind,
-    parts: Sequence[Part],
-    *,
-    max_error: float,
-    confidence: float = 0.95,
-    n_calibration: int | None = None,
-    tainted: str = "",
+    kind: PromiseKind, parts: Sequence[Part], *, max_error: float, confidence: float = 0.95, tainted: str = ""
 ) -> PartPromises:
     """Hold each part against the promise that at most `max_error` of it is wrong, as `check_promise` does.
 
-    All that hold are called unbroken together in 97.5 % of draws (Bonferroni). `n_calibration`: the promise is kept on
-    average over calibrations of so many pictures, as that of an interval is; half of the chance is then left to the
-    calibration. Raises InvalidInput where there are no parts.
+    All that hold are called unbroken together in 97.5 % of draws (Bonferroni). Of a part with `n_calibration`, such as
+    an interval, half of the chance is left to its calibration. Raises InvalidInput where there are no parts.
     """
     if not parts:
         raise InvalidInput("parts", got="none", want="one promise at least")
-    chance, needed = _CHANCE / len(parts), labels_needed(max_error, confidence=confidence)
-    allowed = max_error
-    if n_calibration is not None:
-        chance /= 2
-        allowed = max(max_error, allow_for_calibration(max_error, n_calibration, chance=chance))
-    checks = []
-    for of, told in parts:
-        verdict: Verdict = "untested"
-        words = f"{of}: nothing to tell it by"
-        if told.n_accepted:
-            verdict = _judge(told, max_error, allowed=allowed, needed=needed, chance=chance, is_tainted=bool(tainted))
-            words = f"{of}: {_tell_error(told, 'missed' if kind in ('intervals', 'short lists') else 'wrong')}"
-        checks.append(_conclude(of, told, max_error, verdict, words))
-    return PartPromises(kind=kind, checks=tuple(checks), sentence=_tell_parts(kind, checks, max_error, tainted))
+    needed = labels_needed(max_error, confidence=confidence)
+    found = []
+    for part in parts:
+        chance, allowed = _CHANCE / len(parts), max_error
+        if part.n_calibration is not None:
+            chance /= 2
+            allowed = max(max_error, allow_for_calibration(max_error, part.n_calibration, chance=chance))
+        outcome = _judge(part.told, max_error, allowed=allowed, needed=needed, chance=chance, is_tainted=bool(tainted))
+        found.append((outcome, part))
+    checks = tuple(
+        _conclude(part.of, part.told, max_error, _VERDICTS[outcome], _tell_part(kind, part)) for outcome, part in found
+    )
+    shares = {"wrong": f"{100 * max_error:g} %", "right": f"{100 * (1 - max_error):g} %"}
+    promised = f"Promised: {_PROMISED[kind].format(**shares)}"
+    return PartPromises(kind=kind, checks=checks, sentence=promised + _tell_parts(kind, found, tainted))
 
 
+_Outcome = Literal["broken", "consistent", "few", "slack", "tainted"]
+_VERDICTS: dict[_Outcome, Verdict] = {
+    "broken": "broken",
+    "consistent": "consistent",
+    "few": "untested",
+    "slack": "untested",
+    "tainted": "untested",
+}
 _PROMISED: dict[PromiseKind, str] = {
     "classes": "in each class by itself at most {wrong} of its decisions wrong",
     "labels": "of each label and answer by itself at most {wrong} wrong",
@@ -171,46 +171,69 @@ _PROMISED: dict[PromiseKind, str] = {
 }
 
 
-def _tell_parts(kind: PromiseKind, checks: Sequence[PromiseCheck], max_error: float, tainted: str) -> str:
-    shares = {"wrong": f"{100 * max_error:g} %", "right": f"{100 * (1 - max_error):g} %"}
-    promised = f"Promised: {_PROMISED[kind].format(**shares)}"
-    broken = [one.sentence for one in checks if one.verdict == "broken"]
-    if len(checks) == 1 and not broken:
-        [one] = checks
-        told = one.sentence.partition(": ")[2]
-        if tainted:
-            return f"{promised}; here {told}, which says nothing for the promise: {tainted}."
-        speaks = "nothing here speaks against it" if one.verdict == "consistent" else "too few to tell"
-        return f"{promised}; here {told}: {speaks}."
-    counts = {verdict: sum(one.verdict == verdict for one in checks) for verdict in ("consistent", "untested")}
-    told = f"{promised}, for {len(checks):,} of them"
-    if broken:
-        more = f" and {len(broken) - _MOST_NAMED:,} more" if len(broken) > _MOST_NAMED else ""
-        told = f"{told}. Not kept for pictures like these: {'; '.join(broken[:_MOST_NAMED])}{more}"
-    if tainted:
-        return f"{told}. The others say nothing for the promise: {tainted}."
-    return f"{told}. Nothing here speaks against {counts['consistent']:,}; too few to tell of {counts['untested']:,}."
-
-
 def _judge(
     told: DeferralEvaluation, max_error: float, *, allowed: float, needed: int, chance: float, is_tainted: bool
-) -> Verdict:
-    """Broken where so many errors come with `chance` at most were `allowed` of all wrong; of one decision at least."""
+) -> _Outcome:
+    """Broken where so many errors come with `chance` at most were `allowed` of all wrong.
+
+    Slack: more than promised, and no more than its calibration may be off by chance; more pictures do not settle it.
+    """
     counted = told.n_counted
-    hits = counted * told.n_wrong / told.n_accepted
+    hits = counted * told.n_wrong / max(1, told.n_accepted)
     if hits and betainc(hits, counted - hits + 1, allowed) <= chance:  # of so many at least; whole numbers: binomial
         return "broken"
-    return "untested" if is_tainted or counted < needed or told.error_low > max_error else "consistent"
+    if is_tainted:
+        return "tainted"
+    if counted >= needed and told.error_low > max_error and allowed > max_error:
+        return "slack"
+    return "few" if counted < needed or told.error_low > max_error else "consistent"
 
 
-def _tell_error(told: DeferralEvaluation, verb: str) -> str:
-    n, wrong = told.n_accepted, told.n_wrong
-    alike = f", which count as {told.n_counted:,.0f}" if told.n_counted < n else ""
-    return f"{100 * wrong / n:.1f} % {verb} ({_tell_interval(told)}; {wrong:,} of {n:,}{alike})"
+def _tell_parts(kind: PromiseKind, found: Sequence[tuple[_Outcome, Part]], tainted: str) -> str:
+    """What follows the promise itself."""
+    if len(found) == 1:
+        [(outcome, part)] = found
+        ends = {
+            "broken": ": not kept for pictures like these.",
+            "consistent": ": nothing here speaks against it.",
+            "few": ": too few to tell.",
+            "slack": f": more than promised, and no more than chance may explain in the {part.n_calibration or 0:,} "
+            "pictures that shaped it.",
+            "tainted": f", which says nothing for the promise: {tainted}.",
+        }
+        return f"; here {_tell_part(kind, part)}{ends[outcome]}"
+    told = [f", for {len(found):,} of them."]
+    counts = {name: sum(outcome == name for outcome, _ in found) for name in _VERDICTS}
+    for name, words in (
+        ("broken", "Not kept for pictures like these"),
+        ("slack", "More than promised, and no more than chance may explain in the pictures that shaped them"),
+    ):
+        named = [_tell_part(kind, part) for outcome, part in found if outcome == name]
+        more = f"; and {len(named) - _MOST_NAMED:,} more" if len(named) > _MOST_NAMED else ""
+        told += [f"{words}: {'; '.join(named[:_MOST_NAMED])}{more}."] if named else []
+    if counts["consistent"]:
+        which = "any" if counts["consistent"] == len(found) else f"{counts['consistent']:,}"
+        told.append(f"Nothing here speaks against {which}.")
+    if counts["few"]:
+        which = "any" if counts["few"] == len(found) else f"{counts['few']:,}"
+        told.append(f"Too few to tell of {which}.")
+    if counts["tainted"]:
+        told.append(f"Nothing here speaks for {'the others' if counts['broken'] else 'any'}: {tainted}.")
+    return " ".join(told)
 
 
-def _tell_interval(told: DeferralEvaluation) -> str:
-    return f"95 % interval {100 * told.error_low:.1f} to {100 * told.error_high:.1f}"
+def _tell_part(kind: PromiseKind, part: Part) -> str:
+    begin = f"{part.of}: " if part.of else ""
+    if not part.told.n_accepted:
+        return f"{begin}nothing to tell it by"
+    verb = "missed" if kind in ("intervals", "short lists") else "wrong"
+    return f"{begin}{100 * part.told.n_wrong / part.told.n_accepted:.1f} % {verb} ({_tell_counts(part.told)})"
+
+
+def _tell_counts(told: DeferralEvaluation) -> str:
+    counted = f", which count as {math.floor(told.n_counted):,}" if told.n_counted < told.n_accepted else ""
+    low, high = 100 * told.error_low, 100 * told.error_high
+    return f"95 % interval {low:.1f} to {high:.1f}; {told.n_wrong:,} of {told.n_accepted:,}{counted}"
 
 
 def _conclude(of: str, told: DeferralEvaluation, max_error: float, verdict: Verdict, sentence: str) -> PromiseCheck:
