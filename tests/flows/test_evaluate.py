@@ -168,7 +168,10 @@ def test_of_a_bundle_that_kept_no_digests_only_the_whole_set_is_known(
     old = load(tmp_path / "old.dt")
     same = picture_folder(per_class=60, suffix=".jpg", root=tmp_path / "same")
     told = evaluate(old, same, progress=SilentProgress())
-    assert told.notes[0].startswith("These are the very pictures that it was made from, and it does not say which of")
+    assert told.notes == (
+        "These are the very pictures that it was made from, and it does not say which of them trained it: its numbers "
+        "flatter it. Evaluate on pictures that it has never seen.",
+    )
     assert (told.suffix, told.as_json()["n_trained_on"], told.as_json()["n_calibrated_on"]) == ("", None, None)
     if told.promise is not None:
         assert told.promise.sentence.endswith("the model was made from these very pictures.")

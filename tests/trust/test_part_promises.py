@@ -84,8 +84,9 @@ def test_of_all_pictures_it_names_nothing() -> None:
         "Promised: an interval that holds the true value for 95 % of pictures; here 4.0 % missed (95 % interval 1.6 to "
         "9.8; 4 of 100): nothing here speaks against it."
     )
-    silent = check_parts("labels", [nothing("a")], max_error=0.05)
-    assert silent.sentence.endswith("; here a: nothing to tell it by: too few to tell.")
+    for why in ("", "all 9 pictures trained it"):
+        silent = check_parts("labels", [nothing("a")], max_error=0.05, tainted=why)
+        assert silent.sentence.endswith("by itself at most 5 % wrong; here a: nothing to tell it by.")
 
 
 def test_where_all_are_alike_it_counts_none() -> None:

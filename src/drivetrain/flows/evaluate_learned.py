@@ -57,7 +57,7 @@ class Learned:
     def tell(self, who: str = "it") -> list[str]:
         """What is to be said of it, for a person."""
         others = "Evaluate on pictures that it has never seen."
-        if who == "it" and self.n_fresh:
+        if who == "it" and 0 < self.n_fresh < self.n:
             others += f" What it promises is held to the other {self.n_fresh:,} alone."
         if self.n_trained_on:
             rest = ", the others calibrated it" if not self.n_fresh and self.n_trained_on < self.n else ""

@@ -128,9 +128,7 @@ def allow_for_calibration(max_error: float, n_calibration: int, *, chance: float
     return float(betaincinv(missed, n_calibration + 1 - missed, 1 - chance)) if missed else 0.0
 
 
-def check_parts(
-    kind: PromiseKind, parts: Sequence[Part], *, max_error: float, confidence: float = 0.95, tainted: str = ""
-) -> PartPromises:
+def check_parts(kind: PromiseKind, parts: Sequence[Part], *, max_error: float, tainted: str = "") -> PartPromises:
     """Hold each part against the promise that at most `max_error` of it is wrong, as `check_promise` does.
 
     All that hold are called unbroken together in 97.5 % of draws (Bonferroni). Of a part with `n_calibration`, such as
@@ -138,7 +136,7 @@ def check_parts(
     """
     if not parts:
         raise InvalidInput("parts", got="none", want="one promise at least")
-    needed = labels_needed(max_error, confidence=confidence)
+    needed = labels_needed(max_error)
     found = []
     for part in parts:
         chance, allowed = _CHANCE / len(parts), max_error
@@ -193,6 +191,8 @@ def _tell_parts(kind: PromiseKind, found: Sequence[tuple[_Outcome, Part]], taint
     """What follows the promise itself."""
     if len(found) == 1:
         [(outcome, part)] = found
+        if not part.told.n_accepted:
+            return f"; here {_tell_part(kind, part)}."
         ends = {
             "broken": ": not kept for pictures like these.",
             "consistent": ": nothing here speaks against it.",
